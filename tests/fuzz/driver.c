@@ -17,7 +17,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
 #define MAX_SEEDS 256
-#define MAX_INPUT 65536
+#define INPUT_LIMIT 65536
 
 struct seed {
 	uint8_t *p;
@@ -26,7 +26,7 @@ struct seed {
 
 static struct seed seeds[MAX_SEEDS];
 static unsigned n_seeds;
-static uint8_t input[MAX_INPUT];
+static uint8_t input[INPUT_LIMIT];
 static size_t input_len;
 static uint64_t rng_state;
 
@@ -64,7 +64,7 @@ static void load_corpus(const char *dir)
 		size_t len;
 
 		snprintf(path, sizeof(path), "%s/%s", dir, e->d_name);
-		if (e->d_name[0] == '.' || fd_load_file(path, MAX_INPUT, &p, &len, NULL))
+		if (e->d_name[0] == '.' || fd_load_file(path, INPUT_LIMIT, &p, &len, NULL))
 			continue;
 		seeds[n_seeds++] = (struct seed){p, len};
 	}
