@@ -114,7 +114,9 @@ typedef void (*op_fn)(struct x86_cpu *c, const struct insn *i);
  * (AH = offset 1). Offset R_ZERO names an entry that is always 0 (no base, no index).
  */
 #define R_OFF(n) ((n)*8)
-#define R_ZERO R_OFF(16)
+#define R_ZERO   R_OFF(16)
+#define R_BLOCK \
+	R_OFF(17) /* c->block_rip: the base of rip-relative operands (block.c) */
 
 /* Segments in address calculation: 0-5 as x86_seg_id; SEG_FLAT has base 0 and is never checked. */
 enum { SEG_FLAT = X86_NSEG };
@@ -125,20 +127,30 @@ enum insn_flag {
 	I_REPNE = 1 << 2,  /* F2 */
 	I_MEM = 1 << 3,    /* modrm names memory: ea fields are valid */
 	I_RIPREL = 1 << 4, /* ea is relative to the next instruction */
-	I_SEGCHK = 1 << 5, /* the segment's limit and rights are to be checked (not 64-bit mode) */
-	I_END = 1 << 6,    /* ends the block, and the handler has set c->rip */
+	I_SEGCHK =
+		1
+		<< 5, /* the segment's limit and rights are to be checked (not 64-bit mode) */
+	I_END = 1 << 6, /* ends the block, and the handler has set c->rip */
 	I_REX = 1 << 7,
 	I_OPSZ = 1 << 8, /* a 66 prefix was there */
 	I_VEX = 1 << 9,
 	I_EVEX = 1 << 10,
 	I_L1 = 1 << 11, /* VEX.L: 256 bits */
 	I_W = 1 << 12,  /* REX.W or VEX.W */
+	I_REL = 1
+		<< 13, /* near branch: imm is relative to the next instruction; in a block, to
+			     the block's start */
+	I_NEAR =
+		1
+		<< 14, /* (block.c) the target of a near branch is in the block's own page */
+	I_STOP = 1 << 15, /* ends the block, and execution goes on behind it */
 };
 
 /* One decoded instruction: 48 bytes, so that a block stays in the cache. */
 struct insn {
 	op_fn fn;
-	uint64_t imm;   /* immediate, sign-extended as the instruction says; far pointers: offset */
+	uint64_t
+		imm; /* immediate, sign-extended as the instruction says; far pointers: offset */
 	int32_t disp;   /* displacement of the memory operand */
 	uint16_t flags; /* enum insn_flag */
 	uint16_t off;   /* of the instruction from the block's start, in bytes */
@@ -146,17 +158,19 @@ struct insn {
 	uint8_t osize;  /* operand size in bytes: 1, 2, 4, 8 (vectors: 16, 32) */
 	uint8_t asize;  /* address size in bytes: 2, 4, 8 */
 	uint8_t seg;    /* of the memory operand */
-	uint8_t reg;    /* modrm.reg (or opcode's register): gpr byte offset; vectors: number */
-	uint8_t rm;     /* modrm.rm when it is a register: gpr byte offset; vectors: number */
-	uint8_t vvvv;   /* VEX.vvvv: number of the third register */
-	uint8_t base;   /* memory operand: gpr byte offset, or R_ZERO */
-	uint8_t index;  /* likewise */
-	uint8_t scale;  /* shift of index: 0..3 */
-	uint8_t op;     /* opcode byte, the last one */
-	uint8_t modrm;  /* as it was in the instruction */
-	uint16_t sel;   /* far pointers: selector; else free for the handler's own use */
-	uint8_t spare[2];
-	const void *data; /* the handler's own: a vector instruction's code */
+	uint8_t reg; /* modrm.reg (or opcode's register): gpr byte offset; vectors: number */
+	uint8_t rm; /* modrm.rm when it is a register: gpr byte offset; vectors: number */
+	uint8_t vvvv;  /* VEX.vvvv: number of the third register */
+	uint8_t base;  /* memory operand: gpr byte offset, or R_ZERO */
+	uint8_t index; /* likewise */
+	uint8_t scale; /* shift of index: 0..3 */
+	uint8_t op;    /* opcode byte, the last one */
+	uint8_t modrm; /* as it was in the instruction */
+	uint16_t sel;  /* far pointers: selector; else free for the handler's own use */
+	uint8_t idx;   /* (block.c) number of the instruction in its block */
+	uint8_t spare;
+	const void *
+		data; /* the handler's own: a vector instruction's code; branches: next block */
 };
 
 /* ---- TLB ------------------------------------------------------------------------------------- */
@@ -176,10 +190,11 @@ struct insn {
 struct tlb_entry {
 	uint64_t tag_read, tag_write, tag_exec;
 	uint64_t addend;
-	uint64_t gpa;    /* page's guest-physical address */
-	uint64_t va;     /* virtual page of this entry for the slow paths, TLB_NONE = empty */
-	uint8_t prot;    /* enum tlb_prot */
-	uint8_t global;  /* survives MOV CR3 */
+	uint64_t gpa; /* page's guest-physical address */
+	uint64_t
+		va; /* virtual page of this entry for the slow paths, TLB_NONE = empty */
+	uint8_t prot;   /* enum tlb_prot */
+	uint8_t global; /* survives MOV CR3 */
 	uint16_t pcid;
 	uint32_t spare;
 	void *host; /* NULL: device memory */
@@ -189,9 +204,9 @@ enum tlb_prot { PROT_R = 1, PROT_W = 2, PROT_X = 4, PROT_ROM = 8 };
 
 /* Who accesses: each has its own TLB, so that CPL and EFLAGS.AC changes need no flush. */
 enum mmu_mode {
-	MMU_USER,     /* CPL 3 */
-	MMU_KERN,     /* CPL 0-2, SMAP applies (EFLAGS.AC = 0 or implicit access) */
-	MMU_KERN_AC,  /* CPL 0-2, EFLAGS.AC = 1: SMAP suspended */
+	MMU_USER,    /* CPL 3 */
+	MMU_KERN,    /* CPL 0-2, SMAP applies (EFLAGS.AC = 0 or implicit access) */
+	MMU_KERN_AC, /* CPL 0-2, EFLAGS.AC = 1: SMAP suspended */
 	MMU_MODES,
 };
 
@@ -205,9 +220,12 @@ enum {
 	REQ_INIT = 1 << 3,
 	REQ_SIPI = 1 << 4,
 	REQ_SAFEPOINT = 1 << 5, /* another vCPU waits for us (system.c) */
-	REQ_SHADOW = 1 << 6,    /* interrupt shadow: run one instruction, then look again */
-	REQ_TRAP = 1 << 7,      /* single step or a data breakpoint hit: #DB after the instruction */
-	REQ_FLUSH = 1 << 8,     /* x86_flush_memory() */
+	REQ_SHADOW =
+		1 << 6, /* interrupt shadow: run one instruction, then look again */
+	REQ_TRAP =
+		1
+		<< 7, /* single step or a data breakpoint hit: #DB after the instruction */
+	REQ_FLUSH = 1 << 8, /* x86_flush_memory() */
 };
 
 struct exc {
@@ -217,7 +235,7 @@ struct exc {
 	uint32_t code;
 };
 
-struct block;
+struct block_cache;
 
 /*
  * The status flags live apart, as LAHF and SETO leave them: flags.lo is the low byte of EFLAGS
@@ -235,22 +253,28 @@ union status {
 
 struct x86_cpu {
 	/* hot: first cache lines */
-	uint64_t gpr[17]; /* [16] is always 0: R_ZERO */
+	union {
+		uint64_t gpr[18]; /* [16] is always 0: R_ZERO */
+		struct {
+			uint64_t gpr_[16], zero;
+			uint64_t block_rip; /* rip of the running block's start */
+		};
+	};
 	union status st;
-	_Atomic uint32_t request;  /* REQ_*; any thread */
-	uint64_t rip;              /* valid between blocks; in a handler use insn_rip() */
-	uint64_t block_rip;        /* rip of the running block's start */
-	const struct insn *cur;    /* running instruction; NULL outside a block */
-	const struct insn *end;    /* one past the last; lowered to cur + 1 to leave the block early */
-	struct tlb_entry *tlb;     /* = tlbs[mmu_mode] */
+	_Atomic uint32_t request; /* REQ_*; any thread */
+	uint64_t rip;           /* valid between blocks; in a handler use insn_rip() */
+	const struct insn *cur; /* running instruction; NULL outside a block */
+	const struct insn *
+		end; /* one past the last; lowered to cur + 1 to leave the block early */
+	struct tlb_entry *tlb;           /* = tlbs[mmu_mode] */
 	uint64_t seg_base[X86_NSEG + 1]; /* copies of seg[].base; [SEG_FLAT] = 0 */
 
 	uint64_t rflags;
 	uint8_t cpl;
-	uint8_t mmu_mode;  /* enum mmu_mode of explicit accesses now */
-	uint8_t code_size; /* 2, 4 or 8: CS.D/L */
+	uint8_t mmu_mode;   /* enum mmu_mode of explicit accesses now */
+	uint8_t code_size;  /* 2, 4 or 8: CS.D/L */
 	uint8_t stack_size; /* 2, 4 or 8: SS.B, or 8 in 64-bit mode */
-	bool long_mode;    /* EFER.LMA */
+	bool long_mode;     /* EFER.LMA */
 	struct x86_seg seg[X86_NSEG];
 	struct x86_dtable gdtr, idtr;
 	uint64_t cr0, cr2, cr3, cr4, xcr0, efer, apic_base;
@@ -280,9 +304,8 @@ struct x86_cpu {
 	bool shutdown;
 	void *ctx; /* of the callbacks */
 	struct x86_system *sys;
-	const struct x86_ops *ops; /* = sys->ops */
-	struct block **blocks;     /* hash of decoded blocks (block.c) */
-	void *block_mem;
+	const struct x86_ops *ops;  /* = sys->ops */
+	struct block_cache *blocks; /* owned; block.c */
 	struct x86_stats stats;
 	struct tlb_entry tlbs[MMU_MODES][TLB_SIZE] __attribute__((aligned(64)));
 };
@@ -334,7 +357,9 @@ static inline void reg_set(struct x86_cpu *c, unsigned off, unsigned size, uint6
 /* rip of the running instruction, and of the one behind it (wrapped to the code size). */
 static inline uint64_t rip_wrap(const struct x86_cpu *c, uint64_t rip)
 {
-	return c->code_size == 8 ? rip : c->code_size == 4 ? (uint32_t)rip : (uint16_t)rip;
+	return c->code_size == 8   ? rip
+	       : c->code_size == 4 ? (uint32_t)rip
+				   : (uint16_t)rip;
 }
 
 static inline uint64_t insn_rip(const struct x86_cpu *c, const struct insn *i)
@@ -442,28 +467,29 @@ static inline struct tlb_entry *tlb_at(struct x86_cpu *c, uint64_t va)
 }
 
 /* Loads and stores at linear address va. A page-crossing access never matches the tag. */
-#define MEM_FAST(bits)                                                                   \
-	static inline uint##bits##_t mem_load##bits(struct x86_cpu *c, uint64_t va)      \
-	{                                                                                \
-		const struct tlb_entry *t = tlb_at(c, va);                               \
-                                                                                         \
-		if (likely(((va + bits / 8 - 1) & PAGE_MASK) == t->tag_read)) {          \
-			uint##bits##_t v;                                                \
-                                                                                         \
-			__builtin_memcpy(&v, (const void *)(va + t->addend), sizeof(v)); \
-			return v;                                                        \
-		}                                                                        \
-		return (uint##bits##_t)mem_load_slow(c, va, bits / 8);                   \
-	}                                                                                \
-	static inline void mem_store##bits(struct x86_cpu *c, uint64_t va,               \
-					   uint##bits##_t v)                             \
-	{                                                                                \
-		const struct tlb_entry *t = tlb_at(c, va);                               \
-                                                                                         \
-		if (likely(((va + bits / 8 - 1) & PAGE_MASK) == t->tag_write))           \
-			__builtin_memcpy((void *)(va + t->addend), &v, sizeof(v));       \
-		else                                                                     \
-			mem_store_slow(c, va, bits / 8, v);                              \
+#define MEM_FAST(bits)                                                              \
+	static inline uint##bits##_t mem_load##bits(struct x86_cpu *c, uint64_t va) \
+	{                                                                           \
+		const struct tlb_entry *t = tlb_at(c, va);                          \
+                                                                                    \
+		if (likely(((va + bits / 8 - 1) & PAGE_MASK) == t->tag_read)) {     \
+			uint##bits##_t v;                                           \
+                                                                                    \
+			__builtin_memcpy(&v, (const void *)(va + t->addend),        \
+					 sizeof(v));                                \
+			return v;                                                   \
+		}                                                                   \
+		return (uint##bits##_t)mem_load_slow(c, va, bits / 8);              \
+	}                                                                           \
+	static inline void mem_store##bits(struct x86_cpu *c, uint64_t va,          \
+					   uint##bits##_t v)                        \
+	{                                                                           \
+		const struct tlb_entry *t = tlb_at(c, va);                          \
+                                                                                    \
+		if (likely(((va + bits / 8 - 1) & PAGE_MASK) == t->tag_write))      \
+			__builtin_memcpy((void *)(va + t->addend), &v, sizeof(v));  \
+		else                                                                \
+			mem_store_slow(c, va, bits / 8, v);                         \
 	}
 MEM_FAST(8)
 MEM_FAST(16)
@@ -506,7 +532,8 @@ void seg_load(struct x86_cpu *c, unsigned seg, uint16_t sel);
 /* Effective address (offset in the segment) of the memory operand, wrapped to the address size. */
 static inline uint64_t ea_offset(struct x86_cpu *c, const struct insn *i)
 {
-	uint64_t a = *reg64(c, i->base) + (*reg64(c, i->index) << i->scale) + (int64_t)i->disp;
+	uint64_t a = *reg64(c, i->base) + (*reg64(c, i->index) << i->scale) +
+		     (int64_t)i->disp;
 
 	if (i->flags & I_RIPREL)
 		a += c->block_rip + i->off + i->len;
@@ -523,13 +550,16 @@ static inline uint64_t ea_linear(struct x86_cpu *c, const struct insn *i, unsign
 
 	if (unlikely(i->flags & I_SEGCHK))
 		return seg_linear_checked(c, i->seg, off, len, acc);
-	return off + c->seg_base[i->seg]; /* 64-bit: the TLB holds no non-canonical page, so the
+	return off +
+	       c->seg_base
+		       [i->seg]; /* 64-bit: the TLB holds no non-canonical page, so the
 					     slow path raises #GP/#SS for those */
 }
 
 /* Pushes and pops with the current stack size and operand size `size`; rsp changes last. */
 void stack_push(struct x86_cpu *c, unsigned size, uint64_t v);
-uint64_t stack_peek(struct x86_cpu *c, unsigned size, unsigned at); /* at: bytes above rsp */
+uint64_t stack_peek(struct x86_cpu *c, unsigned size,
+		    unsigned at); /* at: bytes above rsp */
 void stack_drop(struct x86_cpu *c, unsigned bytes);
 
 /* ---- decoding (decode.c), blocks (block.c) --------------------------------------------------------------- */
@@ -547,6 +577,12 @@ enum { MODE_16, MODE_32, MODE_64 };
  * thread, no processor needed.
  */
 unsigned x86_decode(const uint8_t *p, unsigned avail, unsigned mode, struct insn *i);
+
+/* The cache of decoded blocks: NULL when there is no memory. free(NULL) is fine. */
+struct block_cache *block_cache_new(void);
+void block_cache_free(struct block_cache *bc);
+/* Forgets all blocks; not inside a block. Never needed for correctness. */
+void block_cache_flush(struct block_cache *bc);
 
 /* ---- vector and x87 instructions (vec_*.c) ---------------------------------------------------------------- */
 
@@ -590,7 +626,8 @@ struct codepage *codepage_get(struct x86_system *sys, uint64_t gpa);
 void codepage_mark(struct x86_cpu *c, struct codepage *cp, uint64_t gpa, unsigned len);
 /* A write to [gpa, gpa + len) of one page is about to happen: drops the code there (gen changes). If
  * it hits the running block, c->end is lowered so that the block ends behind this instruction. */
-void codepage_written(struct x86_cpu *c, struct codepage *cp, uint64_t gpa, unsigned len);
+void codepage_written(struct x86_cpu *c, struct codepage *cp, uint64_t gpa,
+		      unsigned len);
 
 /* Stops all other processors of the system at a safepoint until _end: LOCK across pages. */
 void x86_exclusive_begin(struct x86_cpu *c);
@@ -612,6 +649,7 @@ struct x86_system {
 /* ---- handlers that more than one file names --------------------------------------------------------------------- */
 
 void op_ud(struct x86_cpu *c, const struct insn *i); /* raises #UD */
-void op_gp(struct x86_cpu *c, const struct insn *i); /* raises #GP(0): longer than 15 bytes */
+void op_gp(struct x86_cpu *c,
+	   const struct insn *i); /* raises #GP(0): longer than 15 bytes */
 
 #endif
