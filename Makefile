@@ -46,7 +46,7 @@ LIBFUZZ   := $(FUZZ_SRC:tests/fuzz/%.c=$(O)/libfuzzer/%)
 .SECONDARY:
 
 ##@ Build
-all: $(TOOLS:%=$(O)/%) ## the tools, at build/vm-*
+all: $(O)/libvm.a $(TOOLS:%=$(O)/%) ## the tools, at build/vm-*
 
 # Per-folder additions (flags, generated sources) live beside their folder.
 -include $(wildcard lib/*/rules.mk)

@@ -32,7 +32,8 @@ int64_t fd_pread_full(int fd, void *buf, size_t len, uint64_t off)
 	size_t done = 0;
 
 	while (done < len) {
-		ssize_t n = pread(fd, (char *)buf + done, len - done, (off_t)(off + done));
+		ssize_t n =
+			pread(fd, (char *)buf + done, len - done, (off_t)(off + done));
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -78,7 +79,8 @@ int fd_pwrite_full(int fd, const void *buf, size_t len, uint64_t off)
 	return 0;
 }
 
-int fd_load_file(const char *path, uint64_t max, void **buf, size_t *len, struct err *err)
+int fd_load_file(const char *path, uint64_t max, void **buf, size_t *len,
+		 struct err *err)
 {
 	struct stat st;
 	char *p = NULL;
@@ -94,7 +96,8 @@ int fd_load_file(const char *path, uint64_t max, void **buf, size_t *len, struct
 	} else if (!S_ISREG(st.st_mode)) {
 		rc = err_set(err, EINVAL, "'%s' is not a regular file", path);
 	} else if ((uint64_t)st.st_size > max) {
-		rc = err_set(err, EFBIG, "'%s' has %" PRIu64 " bytes, at most %" PRIu64 " fit",
+		rc = err_set(err, EFBIG,
+			     "'%s' has %" PRIu64 " bytes, at most %" PRIu64 " fit",
 			     path, (uint64_t)st.st_size, max);
 	} else if (!(p = mem_new((size_t)st.st_size + 1, 1))) {
 		rc = err_set(err, ENOMEM, "no memory for '%s'", path);

@@ -22,6 +22,7 @@ int fd_pwrite_full(int fd, const void *buf, size_t len, uint64_t off);
  * The whole of file `path` in new memory (*buf, the caller frees; one 0 byte stands behind it).
  * Files above `max` bytes are refused with -EFBIG.
  */
-int fd_load_file(const char *path, uint64_t max, void **buf, size_t *len, struct err *err);
+int fd_load_file(const char *path, uint64_t max, void **buf, size_t *len,
+		 struct err *err);
 
 #endif

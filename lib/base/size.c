@@ -59,10 +59,13 @@ int size_parse(const char *text, uint64_t *out, struct err *err)
 		goto range;
 	return 0;
 bad:
-	return err_set(err, EINVAL,
-		       "'%s' is not a size: write a number and k, M, G or T, as in 512M", text);
+	return err_set(
+		err, EINVAL,
+		"'%s' is not a size: write a number and k, M, G or T, as in 512M",
+		text);
 range:
-	return err_set(err, ERANGE, "size '%s' is too large: it must fit in 64 bits", text);
+	return err_set(err, ERANGE, "size '%s' is too large: it must fit in 64 bits",
+		       text);
 }
 
 char *size_format(uint64_t bytes, char *buf, unsigned buf_len)

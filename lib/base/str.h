@@ -17,6 +17,7 @@ void str_fini(struct str *s);
 
 /* Adds `len` bytes (NULL: zero bytes); returns their offset. */
 size_t str_add(struct str *s, const void *p, size_t len);
-size_t str_addf(struct str *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+size_t str_addf(struct str *s, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
 
 #endif
