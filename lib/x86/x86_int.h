@@ -236,6 +236,13 @@ struct exc {
 };
 
 struct block_cache;
+struct vec_cache;
+
+/* Guest state that is in the host's registers for now, and in c->xsave out of date. */
+enum fp_live {
+	FP_LIVE_X87 = 1 << 0, /* the x87 registers and control word: no exception is unmasked */
+	FP_LIVE_MXCSR = 1 << 1,
+};
 
 /*
  * The status flags live apart, as LAHF and SETO leave them: flags.lo is the low byte of EFLAGS
@@ -295,7 +302,7 @@ struct x86_cpu {
 
 	/* x87, SSE, AVX in the XSAVE standard format (offset 0: FXSAVE image; AVX at 576) */
 	uint8_t xsave[X86_XSAVE_SIZE] __attribute__((aligned(64)));
-	bool fp_live; /* x87/MMX state or MXCSR is in the host's registers: x86_fp_sync() */
+	uint8_t fp_live; /* enum fp_live: what is in the host's registers: x86_fp_sync() */
 
 	struct x86_cpuid *cpuid; /* owned */
 	size_t n_cpuid;
@@ -600,8 +607,27 @@ const struct vec_op *vec_find(unsigned map, uint8_t op, unsigned pp, unsigned fl
 /* Completes *i (all fields but fn and data are filled; reg, rm, vvvv are register numbers). */
 void vec_bind(const struct vec_op *v, unsigned map, unsigned pp, struct insn *i);
 
+/* Handlers that decode.c's tables name (xsave.c, x87.c). */
+void op_fxsave(struct x86_cpu *c, const struct insn *i);
+void op_fxrstor(struct x86_cpu *c, const struct insn *i);
+void op_ldmxcsr(struct x86_cpu *c, const struct insn *i);
+void op_stmxcsr(struct x86_cpu *c, const struct insn *i);
+void op_xsave(struct x86_cpu *c, const struct insn *i);
+void op_xrstor(struct x86_cpu *c, const struct insn *i);
+void op_xsaveopt(struct x86_cpu *c, const struct insn *i);
+void op_xsavec(struct x86_cpu *c, const struct insn *i);
+void op_fwait(struct x86_cpu *c, const struct insn *i);
+void op_emms(struct x86_cpu *c, const struct insn *i);
+/* XINUSE (SDM 1 13.6): the state components that are not in their initial state. XGETBV(1). */
+uint64_t x86_xinuse(struct x86_cpu *c);
+
+/* Code memory for vector instructions, made when a system is made. 0 or -errno. */
+int x86_vec_init(struct x86_system *sys);
+void x86_vec_fini(struct x86_system *sys);
+
 /* Writes x87/MMX/MXCSR state that is live in the host's registers back to c->xsave, and gives the
- * host its own control words: before any callback and on leaving x86_run(). */
+ * host its own control words: before any callback and on leaving x86_run(). Cheap when nothing
+ * is live. */
 void x86_fp_sync(struct x86_cpu *c);
 void x86_fp_reset(struct x86_cpu *c, bool init); /* RESET# (false) or INIT# (true) */
 
@@ -644,6 +670,7 @@ struct x86_system {
 	struct x86_cpu *cpus[256];
 	unsigned n_cpus;
 	void *priv; /* of system.c: code page table, safepoint lock */
+	struct vec_cache *vec; /* of vec_cache.c: host code of vector instructions */
 };
 
 /* ---- handlers that more than one file names --------------------------------------------------------------------- */
