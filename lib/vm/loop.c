@@ -118,7 +118,7 @@ void loop_free(struct loop *loop)
 	free(loop);
 }
 
-static void wake(struct loop *loop)
+void loop_wake(struct loop *loop)
 {
 	uint64_t one = 1;
 	ssize_t n = write(loop->wake, &one, sizeof(one));
@@ -129,7 +129,7 @@ static void wake(struct loop *loop)
 void loop_stop(struct loop *loop)
 {
 	atomic_store(&loop->stop, true);
-	wake(loop);
+	loop_wake(loop);
 }
 
 /* ---- descriptors ---- */
@@ -202,7 +202,7 @@ int loop_post(struct loop *loop, void (*fn)(void *ctx), void *ctx)
 	*loop->calls_end = c;
 	loop->calls_end = &c->next;
 	pthread_mutex_unlock(&loop->mutex);
-	wake(loop);
+	loop_wake(loop);
 	return 0;
 }
 

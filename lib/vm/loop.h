@@ -34,6 +34,9 @@ void loop_fd_remove(struct loop *loop, int fd);
 /* Calls fn(ctx) once in the loop thread soon. Any thread. 0 or -ENOMEM. */
 int loop_post(struct loop *loop, void (*fn)(void *ctx), void *ctx);
 
+/* Ends a wait that may be under way, so that the hooks below run again. Any thread, signal-safe. */
+void loop_wake(struct loop *loop);
+
 /*
  * For libraries that poll by themselves (libslirp): `before` may lower *timeout_ms and is called before each
  * wait, `after` behind it. At most 4. Loop thread or before loop_run().
