@@ -1,0 +1,286 @@
+/*
+ * x86/vec_run.c - executes vector and MMX instructions by their host code.
+ *
+ * The handlers differ by class (legacy SSE, VEX, MMX: SDM volume 2, sections 2.4 and 2.5, and
+ * volume 3 section 13.1) and by where modrm.rm is. vCPU thread.
+ */
+#include "x86/vec.h"
+
+/* ---- may it run? ---------------------------------------------------------------------------- */
+
+void vec_check_sse(struct x86_cpu *c)
+{
+	if (likely(!(c->cr0 & (CR0_EM | CR0_TS)) && c->cr4 & CR4_OSFXSR))
+		return;
+	x86_raise(c, c->cr0 & CR0_EM || !(c->cr4 & CR4_OSFXSR) ? EX_UD : EX_NM);
+}
+
+void vec_check_vex(struct x86_cpu *c)
+{
+	if (likely(c->cr4 & CR4_OSXSAVE && (c->xcr0 & 6) == 6 && in_protected(c) &&
+		   !(c->cr0 & CR0_TS)))
+		return;
+	if (!(c->cr4 & CR4_OSXSAVE) || (c->xcr0 & 6) != 6 || !in_protected(c))
+		x86_raise(c, EX_UD);
+	x86_raise(c, EX_NM);
+}
+
+void vec_check_mmx(struct x86_cpu *c)
+{
+	if (unlikely(c->cr0 & (CR0_EM | CR0_TS)))
+		x86_raise(c, c->cr0 & CR0_EM ? EX_UD : EX_NM);
+	x87_sync(c);
+	if (unlikely(*xs16(c, XS_FSW) & FSW_ES && c->cr0 & CR0_NE))
+		x86_raise(c, EX_MF);
+}
+
+/* ST0 of the image is physical register TOP; MM0 is physical register 0. */
+void vec_enter_mmx(struct x86_cpu *c)
+{
+	uint16_t *fsw = xs16(c, XS_FSW);
+	unsigned top = *fsw >> 11 & 7;
+
+	if (top) {
+		uint8_t st[128];
+
+		memcpy(st, c->xsave + XS_ST, sizeof(st));
+		for (unsigned n = 0; n < 8; n++)
+			memcpy(c->xsave + XS_ST + 16 * ((n + top) & 7), st + 16 * n,
+			       16);
+	}
+	*fsw &= (uint16_t)~FSW_TOP;
+	c->xsave[XS_FTW] = 0xff;
+}
+
+/* ---- operands ---------------------------------------------------------------------------------- */
+
+/* Register operand: insn counts in units of 8 bytes from where its kind of registers starts. */
+static inline void *reg_at(struct x86_cpu *c, uint16_t base, uint8_t n)
+{
+	return (char *)c + base + 8u * n;
+}
+
+static inline void call_init(struct x86_cpu *c, const struct insn *i,
+			     const struct vec_code_entry *e, struct vec_call *call)
+{
+	call->code = e;
+	call->r = reg_at(c, e->r, i->reg);
+	call->v = reg_at(c, e->v, i->vvvv);
+	call->l = xs_xmm(c, i->sel);
+}
+
+static inline uint64_t mem_at(struct x86_cpu *c, const struct insn *i,
+			      const struct vec_code_entry *e, enum access acc)
+{
+	uint64_t va = ea_linear(c, i, e->size, acc);
+
+	if (unlikely(va & e->align))
+		x86_raise_code(c, EX_GP, 0);
+	return va;
+}
+
+/* Where the memory source can be read: guest memory itself, or its copy in `buf`. */
+static inline void *mem_source(struct x86_cpu *c, const struct insn *i,
+			       const struct vec_code_entry *e, void *buf)
+{
+	uint64_t va = mem_at(c, i, e, ACC_READ);
+	const struct tlb_entry *t = tlb_at(c, va);
+
+	if (likely(((va + e->size - 1) & PAGE_MASK) == t->tag_read))
+		return (void *)(va + t->addend);
+	mem_read(c, va, buf, e->size);
+	return buf;
+}
+
+/* MXCSR into the host's register: only when it leaves no exception unmasked. */
+static bool mxcsr_go_live(struct x86_cpu *c)
+{
+	uint32_t v = *xs_mxcsr(c);
+
+	if ((v & MXCSR_MASKS) != MXCSR_MASKS)
+		return false;
+	host_ldmxcsr(v);
+	c->fp_live |= FP_LIVE_MXCSR;
+	return true;
+}
+
+static inline void call_run(struct x86_cpu *c, const struct vec_call *k)
+{
+	if (k->code->flags & V_FP && unlikely(!(c->fp_live & FP_LIVE_MXCSR)) &&
+	    !mxcsr_go_live(c)) {
+		vec_call_unmasked(c, k);
+		return;
+	}
+	k->code->fn(k->r, k->m, k->v, k->l, c);
+}
+
+static void store_run(struct x86_cpu *c, const struct insn *i, struct vec_call *k)
+{
+	const struct vec_code_entry *e = k->code;
+	uint64_t va = mem_at(c, i, e, ACC_WRITE);
+	const struct tlb_entry *t = tlb_at(c, va);
+	uint8_t buf[32] __attribute__((aligned(32)));
+
+	if (likely(((va + e->size - 1) & PAGE_MASK) == t->tag_write &&
+		   !(e->flags & V_FP))) {
+		k->m = (void *)(va + t->addend);
+		e->fn(k->r, k->m, k->v, k->l, c);
+		return;
+	}
+	mem_probe_write(c, va, e->size);
+	k->m = buf;
+	call_run(c, k);
+	mem_write(c, va, buf, e->size);
+}
+
+/* ---- handlers ---------------------------------------------------------------------------------- */
+
+#define CLASS(name, check)                                                \
+	static void name##_reg(struct x86_cpu *c, const struct insn *i)   \
+	{                                                                 \
+		const struct vec_code_entry *e = i->data;                 \
+		struct vec_call k;                                        \
+                                                                          \
+		check(c);                                                 \
+		call_init(c, i, e, &k);                                   \
+		k.m = reg_at(c, e->m, i->rm);                             \
+		call_run(c, &k);                                          \
+	}                                                                 \
+	static void name##_load(struct x86_cpu *c, const struct insn *i)  \
+	{                                                                 \
+		const struct vec_code_entry *e = i->data;                 \
+		uint8_t buf[32] __attribute__((aligned(32)));             \
+		struct vec_call k;                                        \
+                                                                          \
+		check(c);                                                 \
+		call_init(c, i, e, &k);                                   \
+		k.m = mem_source(c, i, e, buf);                           \
+		call_run(c, &k);                                          \
+	}                                                                 \
+	static void name##_store(struct x86_cpu *c, const struct insn *i) \
+	{                                                                 \
+		struct vec_call k;                                        \
+                                                                          \
+		check(c);                                                 \
+		call_init(c, i, i->data, &k);                             \
+		store_run(c, i, &k);                                      \
+	}
+CLASS(sse, vec_check_sse)
+CLASS(vex, vec_check_vex)
+#undef CLASS
+
+/* MMX, some with an XMM operand: registers are in c->xsave while it runs. */
+static void mmx_run(struct x86_cpu *c, const struct insn *i)
+{
+	const struct vec_code_entry *e = i->data;
+	uint8_t buf[32] __attribute__((aligned(32)));
+	struct vec_call k;
+
+	if (e->xmm)
+		vec_check_sse(c);
+	vec_check_mmx(c);
+	call_init(c, i, e, &k);
+	if (!(i->flags & I_MEM)) {
+		k.m = reg_at(c, e->m, i->rm);
+	} else if (e->dst == K_Q || e->dst == K_E || e->dst == K_M) {
+		mem_probe_write(c, mem_at(c, i, e, ACC_WRITE), e->size);
+		vec_enter_mmx(c);
+		store_run(c, i, &k);
+		return;
+	} else {
+		k.m = mem_source(c, i, e, buf);
+	}
+	vec_enter_mmx(c);
+	call_run(c, &k);
+}
+
+/* ---- first execution ------------------------------------------------------------------------------ */
+
+static bool has_kind(const struct vec_op *v, unsigned kind)
+{
+	for (unsigned n = 0; n < 4; n++)
+		if (VEC_KIND(v->opr[n]) == kind)
+			return true;
+	return false;
+}
+
+/* Does W make a difference to this instruction? */
+static bool w_matters(const struct x86_cpu *c, const struct vec_op *v)
+{
+	if (v->flags & (V_W1 | V_WX))
+		return true;
+	for (unsigned n = 0; n < 4; n++)
+		if (v->opr[n] && VEC_SIZE(v->opr[n]) == S_Y)
+			return in_long64(c);
+	return false;
+}
+
+static void want_of(const struct x86_cpu *c, const struct insn *i, struct vec_want *w)
+{
+	const struct vec_op *v = i->data;
+
+	memset(w, 0, sizeof(*w));
+	w->op = v;
+	w->map = (uint8_t)i->sel;
+	w->vex = i->flags & I_VEX;
+	w->l1 = w->vex && i->flags & I_L1 && !(v->flags & V_LIG);
+	w->w = i->flags & I_W && w_matters(c, v);
+	w->mem = i->flags & I_MEM;
+	if (has_kind(v, K_I))
+		w->imm = (uint8_t)i->imm;
+}
+
+static op_fn handler_of(const struct vec_want *w, const struct vec_code_entry *e)
+{
+	const struct vec_op *v = w->op;
+	bool store = e->dst == K_M || e->dst == K_W || e->dst == K_E;
+
+	if (has_kind(v, K_P) || has_kind(v, K_Q) || has_kind(v, K_N))
+		return mmx_run;
+	if (!w->mem)
+		return w->vex ? vex_reg : sse_reg;
+	if (store)
+		return w->vex ? vex_store : sse_store;
+	return w->vex ? vex_load : sse_load;
+}
+
+/* Registers as numbers become units of 8 bytes: XMM and MMX are 16 bytes apart. */
+static void operands_scale(struct x86_cpu *c, const struct vec_op *v, struct insn *i)
+{
+	if (has_kind(v, K_P))
+		i->reg = (i->reg & 7) * 2;
+	else if (!has_kind(v, K_G))
+		i->reg = (uint8_t)(i->reg * 2);
+	if (has_kind(v, K_Q) || has_kind(v, K_N))
+		i->rm = (i->rm & 7) * 2;
+	else if (!has_kind(v, K_E))
+		i->rm = (uint8_t)(i->rm * 2);
+	i->vvvv = (uint8_t)(i->vvvv * 2);
+	i->sel = 0;
+	if (has_kind(v, K_L))
+		i->sel = (uint16_t)(i->imm >> 4 & (in_long64(c) ? 15 : 7));
+}
+
+/*
+ * Gives the instruction its code. The block belongs to this processor, and nobody else runs it, so
+ * its instruction may change under the const.
+ */
+void vec_first(struct x86_cpu *c, const struct insn *ci)
+{
+	struct insn *i = (struct insn *)ci;
+	const struct vec_op *v = i->data;
+	const struct vec_code_entry *e;
+	struct vec_want w;
+
+	want_of(c, i, &w);
+	e = vec_cache_get(c->sys->vec, &w);
+	if (!e) {
+		log_msg(c->sys->log, LOG_ERROR, "no room for the code of '%s'",
+			v->name);
+		x86_raise(c, EX_UD);
+	}
+	operands_scale(c, v, i);
+	i->data = e;
+	i->fn = handler_of(&w, e);
+	i->fn(c, i);
+}
