@@ -153,6 +153,12 @@ void x86_sipi(struct x86_cpu *c, uint8_t vector);
 /* Whether HLT would end now: an interrupt that can be delivered, NMI, INIT, SIPI. vCPU thread. */
 bool x86_wakeup_pending(struct x86_cpu *c);
 
+/* Guest TSC = host TSC + offset. Get: any thread; set: the processor does not run. */
+uint64_t x86_tsc_offset(const struct x86_cpu *c);
+void x86_set_tsc_offset(struct x86_cpu *c, uint64_t offset);
+/* Ends HLT without an interrupt: paravirtual wake-up. vCPU thread, outside x86_run(). */
+void x86_unhalt(struct x86_cpu *c);
+
 /* The architectural state. vCPU thread, outside x86_run(). set: 0 or -EINVAL. */
 void x86_get_regs(struct x86_cpu *c, struct x86_regs *r);
 int x86_set_regs(struct x86_cpu *c, const struct x86_regs *r);
