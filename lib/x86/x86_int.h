@@ -130,7 +130,8 @@ enum insn_flag {
 	I_SEGCHK =
 		1
 		<< 5, /* the segment's limit and rights are to be checked (not 64-bit mode) */
-	I_END = 1 << 6, /* ends the block, and the handler has set c->rip */
+	I_END = 1
+		<< 6, /* when execution leaves the block here, the handler has set c->rip */
 	I_REX = 1 << 7,
 	I_OPSZ = 1 << 8, /* a 66 prefix was there */
 	I_VEX = 1 << 9,
@@ -429,6 +430,14 @@ void rflags_set(struct x86_cpu *c, uint64_t v, uint64_t mask);
 
 /* Recomputes cpl-, CS-, CR-dependent fields: code_size, stack_size, long_mode, mmu_mode, seg_base. */
 void x86_update_mode(struct x86_cpu *c);
+
+/*
+ * What run.c does with the requests of the same name, at a block boundary (cpu.c): INIT# (SDM 3A
+ * table 9-1: TSC, MSRs, caches, x87 and SSE state stay), and the start of a processor that waits
+ * for a start-up IPI, in real mode at vector << 12.
+ */
+void cpu_init_signal(struct x86_cpu *c);
+void cpu_startup(struct x86_cpu *c, uint8_t vector);
 
 /* ---- memory (mmu.c) ---------------------------------------------------------------------------------- */
 

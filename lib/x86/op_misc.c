@@ -1,0 +1,212 @@
+/*
+ * x86/op_misc.c - decimal arithmetic, single flags, BOUND, fences and hints, RDRAND. SDM 2A/2B.
+ * vCPU thread.
+ */
+#include <sys/random.h>
+
+#include "x86/op_tmpl.h"
+
+/* ---- DAA DAS AAA AAS AAM AAD: the host does not have them in 64-bit mode -------------------------- */
+
+static void set_szp(struct x86_cpu *c, uint8_t v, bool cf, bool af)
+{
+	c->st.lo = (uint8_t)(2 | (v & 0x80) | (v ? 0 : FL_ZF) |
+			     (__builtin_parity(v) ? 0 : FL_PF) | (cf ? FL_CF : 0) |
+			     (af ? FL_AF : 0));
+	c->st.of = 0;
+}
+
+/* SDM's pseudocode; OF, undefined, is cleared. `sub`: DAS. */
+static void decimal_adjust(struct x86_cpu *c, bool sub)
+{
+	uint8_t old = get8(c, RAX), v = old;
+	bool old_cf = c->st.lo & FL_CF, cf = false, af = false;
+
+	if ((v & 15) > 9 || c->st.lo & FL_AF) {
+		cf = old_cf || (sub ? v < 6 : v > 0xff - 6);
+		v = (uint8_t)(sub ? v - 6 : v + 6);
+		af = true;
+	}
+	if (old > 0x99 || old_cf) {
+		v = (uint8_t)(sub ? v - 0x60 : v + 0x60);
+		cf = true;
+	} else if (!sub) {
+		cf = false;
+	}
+	put8(c, RAX, v);
+	set_szp(c, v, cf, af);
+}
+
+void op_daa(struct x86_cpu *c, const struct insn *i)
+{
+	decimal_adjust(c, false);
+	op_next(c, i);
+}
+
+void op_das(struct x86_cpu *c, const struct insn *i)
+{
+	decimal_adjust(c, true);
+	op_next(c, i);
+}
+
+static void ascii_adjust(struct x86_cpu *c, int sign)
+{
+	uint16_t ax = get16(c, RAX);
+	bool adjust = (ax & 15) > 9 || c->st.lo & FL_AF;
+
+	if (adjust)
+		ax = (uint16_t)(ax + sign * 0x106);
+	ax &= 0xff0f;
+	put16(c, RAX, ax);
+	set_szp(c, (uint8_t)ax, adjust, adjust);
+}
+
+void op_aaa(struct x86_cpu *c, const struct insn *i)
+{
+	ascii_adjust(c, 1);
+	op_next(c, i);
+}
+
+void op_aas(struct x86_cpu *c, const struct insn *i)
+{
+	ascii_adjust(c, -1);
+	op_next(c, i);
+}
+
+void op_aam(struct x86_cpu *c, const struct insn *i)
+{
+	uint8_t al = get8(c, RAX), base = (uint8_t)i->imm;
+
+	if (!base)
+		x86_raise(c, EX_DE);
+	put16(c, RAX, (uint16_t)(al / base << 8 | al % base));
+	set_szp(c, al % base, false, false);
+	op_next(c, i);
+}
+
+void op_aad(struct x86_cpu *c, const struct insn *i)
+{
+	uint8_t al = (uint8_t)(get8(c, RAX) + get8(c, RAX + 1) * (uint8_t)i->imm);
+
+	put16(c, RAX, al);
+	set_szp(c, al, false, false);
+	op_next(c, i);
+}
+
+/* ---- flags ------------------------------------------------------------------------------------------ */
+
+void op_clc(struct x86_cpu *c, const struct insn *i)
+{
+	c->st.lo &= (uint8_t)~FL_CF;
+	op_next(c, i);
+}
+
+void op_stc(struct x86_cpu *c, const struct insn *i)
+{
+	c->st.lo |= FL_CF;
+	op_next(c, i);
+}
+
+void op_cmc(struct x86_cpu *c, const struct insn *i)
+{
+	c->st.lo ^= FL_CF;
+	op_next(c, i);
+}
+
+void op_cld(struct x86_cpu *c, const struct insn *i)
+{
+	c->rflags &= ~(uint64_t)FL_DF;
+	op_next(c, i);
+}
+
+void op_std(struct x86_cpu *c, const struct insn *i)
+{
+	c->rflags |= FL_DF;
+	op_next(c, i);
+}
+
+void op_lahf(struct x86_cpu *c, const struct insn *i)
+{
+	put8(c, RAX + 1, c->st.lo | 2);
+	op_next(c, i);
+}
+
+void op_sahf(struct x86_cpu *c, const struct insn *i)
+{
+	c->st.lo = (get8(c, RAX + 1) & 0xd5) | 2;
+	op_next(c, i);
+}
+
+void op_salc(struct x86_cpu *c, const struct insn *i)
+{
+	put8(c, RAX, c->st.lo & FL_CF ? 0xff : 0);
+	op_next(c, i);
+}
+
+/* ---- BOUND -------------------------------------------------------------------------------------------- */
+
+void op_bound(struct x86_cpu *c, const struct insn *i)
+{
+	unsigned n = i->osize;
+	uint64_t va = ea_linear(c, i, 2 * n, ACC_READ);
+	int64_t low, high, v;
+
+	if (n == 2) {
+		low = (int16_t)mem_load16(c, va);
+		high = (int16_t)mem_load16(c, va + 2);
+		v = (int16_t)get16(c, i->reg);
+	} else {
+		low = (int32_t)mem_load32(c, va);
+		high = (int32_t)mem_load32(c, va + 4);
+		v = (int32_t)get32(c, i->reg);
+	}
+	if (v < low || v > high)
+		x86_raise(c, EX_BR);
+	op_next(c, i);
+}
+
+/* ---- fences, caches, hints -------------------------------------------------------------------------------- */
+
+void op_fence(struct x86_cpu *c, const struct insn *i)
+{
+	atomic_thread_fence(memory_order_seq_cst);
+	op_next(c, i);
+}
+
+/* CLFLUSH, CLFLUSHOPT, CLWB: there is no cache to flush, but they fault as a load does. */
+void op_clflush(struct x86_cpu *c, const struct insn *i)
+{
+	mem_load8(c, ea_linear(c, i, 1, ACC_READ));
+	op_next(c, i);
+}
+
+/* Ends its block, so that a processor that spins sees requests soon. */
+void op_pause(struct x86_cpu *c, const struct insn *i)
+{
+	(void)c;
+	(void)i;
+	__builtin_ia32_pause();
+}
+
+/* ---- RDRAND, RDSEED ------------------------------------------------------------------------------------------ */
+
+/* CF: a number was there; else 0 and the guest tries again. All other flags are cleared. */
+static void random_number(struct x86_cpu *c, const struct insn *i)
+{
+	uint64_t v = 0;
+	bool ok = getrandom(&v, sizeof(v), GRND_NONBLOCK) == sizeof(v);
+
+	reg_set(c, i->rm, i->osize, ok ? v : 0);
+	status_set(c, ok ? FL_CF : 0);
+	op_next(c, i);
+}
+
+void op_rdrand(struct x86_cpu *c, const struct insn *i)
+{
+	random_number(c, i);
+}
+
+void op_rdseed(struct x86_cpu *c, const struct insn *i)
+{
+	random_number(c, i);
+}
