@@ -389,7 +389,13 @@ int codec_unpack(const struct codec *c, const void *in, size_t in_len, size_t ma
 	*out = NULL;
 	if (in_len < c->magic_len)
 		return err_set(err, EINVAL, "%s data is cut short", c->name);
-	rc = c->unpack(in, in_len, max_out, &p, out_len, &used);
+	/* One more than may come out: some streams end only behind their last byte. */
+	rc = c->unpack(in, in_len, max_out < SIZE_MAX ? max_out + 1 : max_out, &p,
+		       out_len, &used);
+	if (!rc && *out_len > max_out) {
+		free(p);
+		rc = -EFBIG;
+	}
 	if (rc == -EFBIG)
 		return err_set(err, EFBIG, "%s data unpacks to more than %zu bytes",
 			       c->name, max_out);
@@ -401,60 +407,4 @@ int codec_unpack(const struct codec *c, const void *in, size_t in_len, size_t ma
 	if (in_used)
 		*in_used = used;
 	return 0;
-}
-
-/* ---- blocks ---- */
-
-int codec_inflate_block(const void *in, size_t in_len, void *out, size_t out_len)
-{
-	struct libdeflate_decompressor *d = libdeflate_alloc_decompressor();
-	size_t used, got = 0;
-	enum libdeflate_result r;
-
-	if (!d)
-		return -ENOMEM;
-	r = libdeflate_deflate_decompress_ex(d, in, in_len, out, out_len, &used, &got);
-	libdeflate_free_decompressor(d);
-	return r == LIBDEFLATE_SUCCESS && got == out_len ? 0 : -EINVAL;
-}
-
-int codec_unzstd_block(const void *in, size_t in_len, void *out, size_t out_len)
-{
-	ZSTD_DStream *z = ZSTD_createDStream();
-	ZSTD_inBuffer ib = {in, in_len, 0};
-	ZSTD_outBuffer ob = {out, out_len, 0};
-	size_t r = 1;
-
-	if (!z)
-		return -ENOMEM;
-	while (r && ob.pos < ob.size) { /* several frames may make up one block */
-		size_t before = ib.pos + ob.pos;
-
-		r = ZSTD_decompressStream(z, &ob, &ib);
-		if (ZSTD_isError(r) || ib.pos + ob.pos == before)
-			break;
-		if (!r && ob.pos < ob.size)
-			r = 1;
-	}
-	ZSTD_freeDStream(z);
-	return ob.pos == out_len ? 0 : -EINVAL;
-}
-
-size_t codec_deflate_block(const void *in, size_t in_len, void *out, size_t out_len)
-{
-	struct libdeflate_compressor *c = libdeflate_alloc_compressor(6);
-	size_t n;
-
-	if (!c)
-		return 0;
-	n = libdeflate_deflate_compress(c, in, in_len, out, out_len);
-	libdeflate_free_compressor(c);
-	return n;
-}
-
-size_t codec_zstd_block(const void *in, size_t in_len, void *out, size_t out_len)
-{
-	size_t n = ZSTD_compress(out, out_len, in, in_len, 3);
-
-	return ZSTD_isError(n) ? 0 : n;
 }

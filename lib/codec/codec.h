@@ -1,5 +1,5 @@
 /*
- * codec/codec.h - compression formats behind one structure; the work is done by the libraries.
+ * codec/codec.h - compressed streams behind one structure; the work is done by the libraries.
  * Any thread.
  */
 #ifndef CODEC_CODEC_H
@@ -32,15 +32,5 @@ const struct codec *codec_find_magic(const void *p, size_t len);
  */
 int codec_unpack(const struct codec *c, const void *in, size_t in_len, size_t max_out,
 		 void **out, size_t *out_len, size_t *in_used, struct err *err);
-
-/*
- * Blocks of known size, as disk formats hold them. Unpacking fills exactly out_len bytes, or
- * returns -EINVAL; bytes behind the stream are left alone. Packing returns the packed size, or 0 when it
- * does not fit in out_len.
- */
-int codec_inflate_block(const void *in, size_t in_len, void *out, size_t out_len);
-int codec_unzstd_block(const void *in, size_t in_len, void *out, size_t out_len);
-size_t codec_deflate_block(const void *in, size_t in_len, void *out, size_t out_len);
-size_t codec_zstd_block(const void *in, size_t in_len, void *out, size_t out_len);
 
 #endif

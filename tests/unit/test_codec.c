@@ -15,6 +15,7 @@
 
 #include "base/bits.h"
 #include "base/fdio.h"
+#include "codec/block.h"
 #include "codec/codec.h"
 
 #define RAW_LEN (3u << 20)
@@ -109,26 +110,41 @@ static void test_streams(void **state)
 	free(raw);
 }
 
-static void test_blocks(void **state)
+static void test_block(const struct codec_block *c)
 {
 	uint8_t *raw = raw_new(), *packed = malloc(1 << 17), *back = malloc(1 << 16);
+	struct codec_work *w = codec_work_new();
 	size_t n;
 
-	(void)state;
-	n = codec_deflate_block(raw, 1 << 16, packed, 1 << 17);
-	assert_true(n > 0 && n < 1 << 16);
-	assert_int_equal(codec_inflate_block(packed, n + 100, back, 1 << 16), 0);
-	assert_memory_equal(raw, back, 1 << 16);
-	assert_true(codec_inflate_block(packed, n / 2, back, 1 << 16) < 0);
-	n = codec_zstd_block(raw, 1 << 16, packed, 1 << 17);
-	assert_true(n > 0 && n < 1 << 16);
-	assert_int_equal(codec_unzstd_block(packed, n, back, 1 << 16), 0);
-	assert_memory_equal(raw, back, 1 << 16);
-	assert_true(codec_unzstd_block(packed, n / 2, back, 1 << 16) < 0);
-	assert_int_equal(codec_deflate_block(raw, 1 << 16, packed, 100), 0);
+	assert_non_null(packed);
+	assert_non_null(back);
+	assert_non_null(w);
+	for (unsigned i = 0; i < 4; i++) { /* the work space serves again */
+		memset(packed, 0xa5, 1 << 17);
+		memset(back, 0, 1 << 16);
+		n = c->pack(w, i == 3 ? 1 : 0, raw + i * 1000, 1 << 16, packed,
+			    1 << 17);
+		assert_true(n > 0 && n < 1 << 16);
+		/* What stands behind the stream is not looked at. */
+		assert_int_equal(c->unpack(w, packed, n + 100, back, 1 << 16), 0);
+		assert_memory_equal(raw + i * 1000, back, 1 << 16);
+		assert_int_equal(c->unpack(w, packed, n, back, 1 << 16), 0);
+		assert_int_equal(c->unpack(w, packed, n / 2, back, 1 << 16), -EINVAL);
+		assert_int_equal(c->unpack(w, packed, n, back, (1 << 16) - 1), -EINVAL);
+		assert_int_equal(c->unpack(w, packed, 0, back, 1 << 16), -EINVAL);
+		assert_int_equal(c->pack(w, 0, raw, 1 << 16, packed, 100), 0);
+	}
+	codec_work_free(w);
 	free(raw);
 	free(packed);
 	free(back);
+}
+
+static void test_blocks(void **state)
+{
+	(void)state;
+	test_block(&codec_block_deflate);
+	test_block(&codec_block_zstd);
 }
 
 int main(void)
