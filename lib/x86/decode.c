@@ -505,6 +505,15 @@ static void finish_op(struct dec *d, const struct opcode *o)
 	set_flags(d, o);
 }
 
+/* VGATHER: the memory operand has to have a SIB byte, whose index is a vector. */
+static bool is_bad_gather(const struct dec *d)
+{
+	const struct insn *i = d->i;
+
+	return i->flags & I_VEX && d->map == 2 && i->op >= 0x90 && i->op <= 0x93 &&
+	       (!modrm_is_mem(d) || (i->modrm & 7) != 4 || i->asize == 2);
+}
+
 /* A vector, MMX or x87 instruction. */
 static void finish_vec(struct dec *d)
 {
@@ -516,9 +525,10 @@ static void finish_vec(struct dec *d)
 		take_modrm(d);
 	else
 		i->modrm = 0xc0;
-	v = d->bad || d->lock ? NULL
-			      : vec_find(d->map, i->op, d->map ? d->pp : 0, i->flags,
-					 i->modrm, &imm8);
+	v = d->bad || d->lock || is_bad_gather(d)
+		    ? NULL
+		    : vec_find(d->map, i->op, d->map ? d->pp : 0, i->flags, i->modrm,
+			       &imm8);
 	if (modrm_is_mem(d)) {
 		memory(d);
 		segment(d);

@@ -44,6 +44,12 @@ static const struct opcode gd1[8] = GROUP2(Ev, I1);
 static const struct opcode gd2[8] = GROUP2_CL(Eb);
 static const struct opcode gd3[8] = GROUP2_CL(Ev);
 
+/* MOV from and to ES CS SS DS FS GS; not to CS. */
+static const struct opcode g8c[8] = {[0 ... 5] = FN(mov_sreg, Ev, 0, 0)};
+static const struct opcode g8e[8] = {
+	[0] = FN(mov_sreg, Ev, 0, A_STOP),
+	[2 ... 5] = FN(mov_sreg, Ev, 0, A_STOP),
+};
 static const struct opcode g8f[8] = {[0] = OP(pop, Ev, 0, A_D64)};
 static const struct opcode gc6[8] = {[0] = OP(mov, Eb, Ib, 0)};
 static const struct opcode gc7[8] = {[0] = OP(mov, Ev, Iz, 0)};
@@ -127,9 +133,9 @@ const struct opcode optab_1[256] = {
 	[0x89] = OP(mov, Ev, Gv, 0),
 	[0x8a] = OP(mov, Gb, Eb, 0),
 	[0x8b] = OP(mov, Gv, Ev, 0),
-	[0x8c] = FN(mov_sreg, Ev, 0, 0),
+	[0x8c] = SUB(K_REG, g8c),
 	[0x8d] = OP(lea, Gv, M, A_MEM),
-	[0x8e] = FN(mov_sreg, Ev, 0, A_STOP),
+	[0x8e] = SUB(K_REG, g8e),
 	[0x8f] = SUB(K_REG, g8f),
 	[0x90] = SUB(K_PREFIX, p90),
 	[0x91 ... 0x97] = OP(xchg, Zv, rAX, 0),

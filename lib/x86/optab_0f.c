@@ -17,14 +17,16 @@ static const struct opcode g00[8] = {
 	FN(verr, Ew, 0, 0), FN(verw, Ew, 0, 0),
 };
 
+#define NP(...) SUB(K_PREFIX, ((const struct opcode[4]){__VA_ARGS__}))
+
 static const struct opcode g01[8] = {
 	[0] = MOD2(FN(sgdt, M, 0, 0),
-		   RM8([1] = FN(vmcall, 0, 0, A_STOP))),
+		   RM8([1] = NP(FN(vmcall, 0, 0, A_STOP)))),
 	[1] = MOD2(FN(sidt, M, 0, 0),
-		   RM8(FN(monitor, 0, 0, 0), FN(mwait, 0, 0, A_STOP), FN(clac, 0, 0, A_STOP),
-		       FN(stac, 0, 0, A_STOP))),
+		   RM8(NP(FN(monitor, 0, 0, 0)), NP(FN(mwait, 0, 0, A_STOP)),
+		       NP(FN(clac, 0, 0, A_STOP)), NP(FN(stac, 0, 0, A_STOP)))),
 	[2] = MOD2(FN(lgdt, M, 0, 0),
-		   RM8(FN(xgetbv, 0, 0, 0), FN(xsetbv, 0, 0, A_STOP))),
+		   RM8(NP(FN(xgetbv, 0, 0, 0)), NP(FN(xsetbv, 0, 0, A_STOP)))),
 	[3] = MOD2(FN(lidt, M, 0, 0),
 		   RM8([1] = FN(vmcall, 0, 0, A_STOP))),
 	[4] = FN(smsw, Ev, 0, 0),
@@ -74,7 +76,7 @@ static const struct opcode gba[8] = {
 static const struct opcode gc7[8] = {
 	[1] = FN(cmpxchg8b, M, 0, LOCK | A_MEM),
 	[4] = MOD2(PREFIX(FN(xsavec, M, 0, 0), UD, UD, UD), UD),
-	[6] = FN(rdrand, Ev, 0, A_REG),
+	[6] = MOD2(UD, PREFIX(FN(rdrand, Ev, 0, 0), FN(rdrand, Ev, 0, 0), UD, UD)),
 	[7] = MOD2(UD, PREFIX(FN(rdseed, Ev, 0, 0), FN(rdseed, Ev, 0, 0),
 			      FN(rdpid, Rq, 0, 0), UD)),
 };
@@ -95,7 +97,7 @@ const struct opcode optab_0f[256] = {
 	[0x08] = FN(invd, 0, 0, A_STOP),
 	[0x09] = FN(wbinvd, 0, 0, A_STOP),
 	[0x0b] = FN(ud, 0, 0, A_STOP),
-	[0x0d] = FN(nop, Ev, 0, A_MEM),
+	[0x0d] = FN(nop, Ev, 0, 0),
 	[0x10 ... 0x17] = VEC,
 	[0x18] = SUB(K_REG, g18),
 	[0x19 ... 0x1f] = FN(nop, Ev, 0, 0), /* hints; with F3 1E: CET's ENDBR, RDSSP */
