@@ -35,6 +35,8 @@ enum kernel_kind kernel_identify(const void *p, size_t len);
 const char *kernel_kind_name(enum kernel_kind kind);
 
 struct boot_module {
+	const char *
+		name; /* the file's; multiboot has it before the command line; may be NULL */
 	const void *data;
 	size_t len;
 	const char *cmdline; /* NULL: none */

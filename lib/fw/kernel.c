@@ -1,0 +1,127 @@
+/*
+ * fw/kernel.c - which kind of kernel a file is, and the loader for it.
+ *
+ * One thread, before the processors run.
+ */
+#include "fw/kernel.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "codec/codec.h"
+#include "fw/kernel_int.h"
+
+#define UNPACKED_MAX (512u << 20)
+
+static bool match_pvh(const uint8_t *p, size_t len)
+{
+	struct elf e;
+
+	return !elf_open(&e, p, len, NULL) && pvh_match(&e);
+}
+
+static bool match_elf_linux(const uint8_t *p, size_t len)
+{
+	struct elf e;
+
+	return !elf_open(&e, p, len, NULL) && elf_linux_match(&e);
+}
+
+/* In the order they are tried. */
+static const struct kind {
+	enum kernel_kind kind;
+	const char *name;
+	bool (*match)(const uint8_t *p, size_t len);
+	int (*load)(struct boot *b, struct err *err);
+} kinds[] = {
+	{KERNEL_BZIMAGE, "Linux bzImage", bzimage_match, bzimage_load},
+	{KERNEL_ELF_PVH, "PVH kernel", match_pvh, pvh_load},
+	{KERNEL_MULTIBOOT, "multiboot kernel", multiboot_match, multiboot_load},
+	{KERNEL_ELF_LINUX, "Linux vmlinux", match_elf_linux, elf_linux_load},
+};
+
+static const struct kind *find_kind(const uint8_t *p, size_t len)
+{
+	for (unsigned i = 0; i < ARRAY_LEN(kinds); i++)
+		if (kinds[i].match(p, len))
+			return &kinds[i];
+	return NULL;
+}
+
+/* As find_kind(), of what a compressed file holds; *out is then its unpacked content. */
+static const struct kind *find_unpacked(const void *p, size_t len, void **out,
+					size_t *out_len, struct err *err)
+{
+	const struct codec *c = codec_find_magic(p, len);
+
+	*out = NULL;
+	if (!c || codec_unpack(c, p, len, UNPACKED_MAX, out, out_len, NULL, err))
+		return NULL;
+	return find_kind(*out, *out_len);
+}
+
+enum kernel_kind kernel_identify(const void *p, size_t len)
+{
+	const struct kind *k = find_kind(p, len);
+	void *unpacked = NULL;
+	size_t n;
+
+	if (!k)
+		k = find_unpacked(p, len, &unpacked, &n, NULL);
+	free(unpacked);
+	return k ? k->kind : KERNEL_UNKNOWN;
+}
+
+const char *kernel_kind_name(enum kernel_kind kind)
+{
+	for (unsigned i = 0; i < ARRAY_LEN(kinds); i++)
+		if (kinds[i].kind == kind)
+			return kinds[i].name;
+	return "unknown";
+}
+
+static int no_kernel(const struct boot_params_in *in, struct err *err)
+{
+	struct elf e;
+
+	if (!elf_open(&e, in->kernel, in->kernel_len, NULL))
+		return err_set(err, ENOEXEC,
+			       "'%s' is an ELF file, but no kernel: it has neither a "
+			       "PVH note nor a multiboot header, and is not Linux",
+			       in->name);
+	return err_set(err, ENOEXEC,
+		       "'%s' is no kernel: not a Linux bzImage, ELF or multiboot file",
+		       in->name);
+}
+
+int boot_load(struct ram *ram, const struct boot_params_in *in, struct cpu_state *cpu,
+	      struct boot_info *info, struct err *err)
+{
+	struct boot b = {.ram = ram, .in = in, .cpu = cpu, .info = info};
+	struct err why = {0};
+	void *unpacked = NULL;
+	const struct kind *k;
+	int rc;
+
+	*info = (struct boot_info){.kind = KERNEL_UNKNOWN};
+	if (in->n_modules > BOOT_MAX_MODULES)
+		return err_set(err, EINVAL, "%u modules, at most %u are possible",
+			       in->n_modules, BOOT_MAX_MODULES);
+	b.image = in->kernel;
+	b.len = in->kernel_len;
+	k = find_kind(b.image, b.len);
+	if (!k) {
+		k = find_unpacked(in->kernel, in->kernel_len, &unpacked, &b.len, &why);
+		b.image = unpacked;
+	}
+	if (k) {
+		info->kind = k->kind;
+		rc = k->load(&b, err);
+	} else if (why.code) {
+		rc = err_set(err, ENOEXEC, "cannot unpack '%s': %s", in->name, why.msg);
+	} else {
+		rc = no_kernel(in, err);
+	}
+	free(unpacked);
+	return rc;
+}
