@@ -1,0 +1,512 @@
+/*
+ * kvm/probe.c - does KVM run guests here, and how fast? Small guests in three modes give the answer;
+ * a /dev/kvm that opens says nothing. Any thread, one at a time.
+ */
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/bits.h"
+#include "base/time.h"
+#include "kvm/kvm.h"
+#include "kvm/kvm_int.h"
+
+#define MEM_SIZE  0x10000u
+#define CODE      0x1000u
+#define HANDLER   0x1800u
+#define PML4      0x2000u
+#define PDPT      0x3000u
+#define PD        0x4000u
+#define GDT       0x5000u
+#define IDT       0x6000u
+#define DATA      0x7000u
+#define BUDGET_NS (250 * NS_PER_MS)
+#define N_EXITS   32
+#define N_LOOP    40000u
+#define ANSWER    500500u /* 1 + 2 + ... + 1000 */
+#define COOKIE    0x5aa5c33cu
+
+/* Guest code below this share of the native rate is not run by the processor itself. */
+#define SLOWEST 0.2
+
+enum {
+	PORT_ANSWER = 0x10,
+	PORT_TICK = 0x11,
+	PORT_LOOP = 0x12,
+	PORT_UD = 0x13,
+	PORT_MAP = 0x14
+};
+
+/* clang-format off */
+static const uint8_t code_real[] = {
+	0x31, 0xc0,             /* xor ax, ax */
+	0xb9, 0xe8, 0x03,       /* mov cx, 1000 */
+	0x01, 0xc8,             /* add ax, cx */
+	0xe2, 0xfc,             /* loop */
+	0xe7, PORT_ANSWER,      /* out ax */
+	0xb9, N_EXITS, 0x00,    /* mov cx */
+	0xe6, PORT_TICK,        /* out al */
+	0xe2, 0xfc,             /* loop */
+	0xf4,                   /* hlt */
+};
+
+static const uint8_t code_protected[] = {
+	0x31, 0xc0,
+	0xb9, 0xe8, 0x03, 0x00, 0x00,
+	0x01, 0xc8,
+	0xe2, 0xfc,
+	0xe7, PORT_ANSWER,
+	0xb9, N_EXITS, 0x00, 0x00, 0x00,
+	0xe6, PORT_TICK,
+	0xe2, 0xfc,
+	0xf4,
+};
+
+static const uint8_t code_long[] = {
+	0x31, 0xc0,
+	0xb9, 0xe8, 0x03, 0x00, 0x00,
+	0x01, 0xc8,
+	0xe2, 0xfc,
+	0xe7, PORT_ANSWER,
+	0x0f, 0x01, 0x1c, 0x25, 0x00, 0x70, 0x00, 0x00, /* lidt [DATA] */
+	0x0f, 0x0b,                                     /* ud2: the handler skips it */
+	0x48, 0xc7, 0x04, 0x25, 0x08, 0x40, 0x00, 0x00, 0x83, 0x00, 0x00, 0x00, /* mov qword [PD + 8], 83h */
+	0x0f, 0x20, 0xd8,                               /* mov rax, cr3 */
+	0x0f, 0x22, 0xd8,                               /* mov cr3, rax */
+	0x8b, 0x04, 0x25, 0x10, 0x70, 0x20, 0x00,       /* mov eax, [200000h + DATA + 10h] */
+	0xe7, PORT_MAP,
+	0xb9, N_EXITS, 0x00, 0x00, 0x00,
+	0xe6, PORT_TICK,
+	0xe2, 0xfc,
+	0xb9, N_LOOP & 0xff, N_LOOP >> 8 & 0xff, N_LOOP >> 16 & 0xff, 0x00,
+	0xe6, PORT_LOOP,
+	0x01, 0xc8,                                     /* add eax, ecx */
+	0xff, 0xc9,                                     /* dec ecx */
+	0x75, 0xfa,                                     /* jnz */
+	0xe6, PORT_LOOP,
+	0xf4,
+};
+
+static const uint8_t code_handler[] = {
+	0xe6, PORT_UD,
+	0x48, 0x83, 0x04, 0x24, 0x02, /* add qword [rsp], 2 */
+	0x48, 0xcf,                   /* iretq */
+};
+
+static const struct {
+	const char *name;
+	const uint8_t *code;
+	size_t len;
+} modes[KVM_N_MODES] = {
+	[KVM_REAL] = {"real mode", code_real, sizeof(code_real)},
+	[KVM_PROTECTED] = {"protected mode", code_protected, sizeof(code_protected)},
+	[KVM_LONG] = {"64-bit mode", code_long, sizeof(code_long)},
+};
+
+static const struct {
+	int cap;
+	const char *name;
+} needed[] = {
+	{KVM_CAP_USER_MEMORY, "user memory"}, {KVM_CAP_SPLIT_IRQCHIP, "split interrupt controller"},
+	{KVM_CAP_IRQ_ROUTING, "interrupt routing"}, {KVM_CAP_SIGNAL_MSI, "MSI injection"},
+	{KVM_CAP_EXT_CPUID, "CPUID"}, {KVM_CAP_MP_STATE, "processor states"},
+	{KVM_CAP_VCPU_EVENTS, "pending events"}, {KVM_CAP_XSAVE, "XSAVE"},
+	{KVM_CAP_XCRS, "XCRs"}, {KVM_CAP_DEBUGREGS, "debug registers"},
+	{KVM_CAP_IMMEDIATE_EXIT, "immediate exit"}, {KVM_CAP_IOEVENTFD, "ioeventfd"},
+};
+/* clang-format on */
+
+struct probe {
+	int kvm, vm, vcpu;
+	uint8_t *mem;
+	struct kvm_run *run;
+	size_t run_size;
+	/* The watchdog ends a KVM_RUN that takes longer than the budget. */
+	pthread_t watchdog, runner;
+	pthread_mutex_t mutex;
+	pthread_cond_t cond;
+	bool done;
+	uint64_t deadline;
+	char why[100]; /* what went wrong in the guest that ran last */
+};
+
+int kvm_signal(void)
+{
+	return SIGRTMIN + 3;
+}
+
+static void on_signal(int sig)
+{
+	(void)sig; /* only ends the system call */
+}
+
+void kvm_install_signal(void)
+{
+	struct sigaction sa = {.sa_handler = on_signal};
+
+	sigaction(kvm_signal(), &sa, NULL);
+}
+
+static void *watchdog_main(void *arg)
+{
+	struct probe *p = arg;
+	struct timespec until = {(time_t)(p->deadline / NS_PER_SEC),
+				 (long)(p->deadline % NS_PER_SEC)};
+
+	pthread_mutex_lock(&p->mutex);
+	while (!p->done && time_mono_ns() < p->deadline)
+		pthread_cond_timedwait(&p->cond, &p->mutex, &until);
+	while (!p->done) { /* until the runner has noticed */
+		struct timespec soon = {.tv_nsec = 5000000};
+
+		p->run->immediate_exit = 1;
+		pthread_kill(p->runner, kvm_signal());
+		pthread_mutex_unlock(&p->mutex);
+		nanosleep(&soon, NULL);
+		pthread_mutex_lock(&p->mutex);
+	}
+	pthread_mutex_unlock(&p->mutex);
+	return NULL;
+}
+
+/* ---- the guests ---- */
+
+static void put64(struct probe *p, unsigned at, uint64_t v)
+{
+	memcpy(p->mem + at, &v, sizeof(v));
+}
+
+static void lay_out(struct probe *p, enum kvm_mode mode)
+{
+	memset(p->mem, 0, MEM_SIZE);
+	memcpy(p->mem + CODE, modes[mode].code, modes[mode].len);
+	memcpy(p->mem + HANDLER, code_handler, sizeof(code_handler));
+	put64(p, PML4, PDPT | 3);
+	put64(p, PDPT, PD | 3);
+	put64(p, PD, 0x83); /* 2 MiB at 0 */
+	put64(p, GDT + 8, 0x00af9b000000ffff);
+	put64(p, GDT + 16, 0x00cf93000000ffff);
+	put64(p, IDT + 16 * 6, HANDLER | 8 << 16 | 0x8e00ull << 32); /* #UD */
+	p->mem[DATA] = 0xff; /* IDT pseudo-descriptor */
+	p->mem[DATA + 1] = 0x0f;
+	put64(p, DATA + 2, IDT);
+	put64(p, DATA + 0x10, COOKIE);
+}
+
+static void flat(struct kvm_segment *s, uint16_t sel, uint8_t type, bool db, bool l)
+{
+	*s = (struct kvm_segment){.selector = sel,
+				  .limit = 0xffffffff,
+				  .type = type,
+				  .present = 1,
+				  .s = 1,
+				  .g = 1,
+				  .db = db,
+				  .l = l};
+}
+
+static int enter(struct probe *p, enum kvm_mode mode)
+{
+	struct kvm_regs regs = {.rip = CODE, .rflags = 2, .rsp = 0xf000};
+	struct kvm_sregs s;
+
+	if (ioctl(p->vcpu, KVM_GET_SREGS, &s) < 0)
+		return -errno;
+	if (mode == KVM_REAL) {
+		s.cs.selector = 0;
+		s.cs.base = 0;
+	} else {
+		flat(&s.cs, 8, 11, mode == KVM_PROTECTED, mode == KVM_LONG);
+		flat(&s.ds, 16, 3, true, false);
+		s.es = s.ss = s.fs = s.gs = s.ds;
+		s.gdt.base = GDT;
+		s.gdt.limit = 23;
+		s.cr0 |= 1;
+	}
+	if (mode == KVM_LONG) {
+		s.cr3 = PML4;
+		s.cr4 |= 0x20;
+		s.efer |= 0x500;
+		s.cr0 |= 0x80000000u;
+	}
+	if (ioctl(p->vcpu, KVM_SET_SREGS, &s) < 0 ||
+	    ioctl(p->vcpu, KVM_SET_REGS, &regs) < 0)
+		return -errno;
+	return 0;
+}
+
+struct answers {
+	uint32_t answer, mapped;
+	unsigned ticks, uds, loops;
+	uint64_t tick_ns, loop_ns; /* first to last */
+};
+
+static void on_out(struct answers *a, unsigned port, uint32_t val)
+{
+	uint64_t now = time_mono_ns();
+
+	switch (port) {
+	case PORT_ANSWER: a->answer = val; break;
+	case PORT_MAP: a->mapped = val; break;
+	case PORT_UD: a->uds++; break;
+	case PORT_TICK: a->tick_ns = a->ticks++ ? a->tick_ns : now; break;
+	case PORT_LOOP: a->loop_ns = a->loops++ ? now - a->loop_ns : now; break;
+	}
+	if (port == PORT_TICK && a->ticks == N_EXITS)
+		a->tick_ns = now - a->tick_ns;
+}
+
+/* Runs until HLT. 0, or -errno with p->why. */
+static int run_guest(struct probe *p, struct answers *a)
+{
+	for (;;) {
+		struct kvm_run *run = p->run;
+		uint32_t val = 0;
+
+		if (ioctl(p->vcpu, KVM_RUN, 0) < 0) {
+			if (errno == EINTR && time_mono_ns() < p->deadline &&
+			    !run->immediate_exit)
+				continue;
+			snprintf(p->why, sizeof(p->why), "%s",
+				 errno == EINTR ? "it did not end within 250 ms"
+						: strerrordesc_np(errno));
+			return errno == EINTR ? -ETIMEDOUT : -errno;
+		}
+		switch (run->exit_reason) {
+		case KVM_EXIT_HLT: return 0;
+		case KVM_EXIT_IO:
+			memcpy(&val, (char *)run + run->io.data_offset,
+			       min_u64(run->io.size, sizeof(val)));
+			on_out(a, run->io.port, val);
+			break;
+		default:
+			snprintf(p->why, sizeof(p->why),
+				 "it stopped with exit reason %u%s", run->exit_reason,
+				 run->exit_reason == KVM_EXIT_INTERNAL_ERROR
+					 ? " (an instruction that KVM cannot emulate)"
+				 : run->exit_reason == KVM_EXIT_SHUTDOWN
+					 ? " (triple fault)"
+					 : "");
+			return -EIO;
+		}
+	}
+}
+
+static double native_mips(void)
+{
+	uint32_t n = N_LOOP, sum = 0;
+	uint64_t t0 = time_mono_ns();
+
+	__asm__ volatile("1: addl %1, %0\n\tdecl %1\n\tjnz 1b"
+			 : "+r"(sum), "+r"(n)
+			 :
+			 : "cc");
+	return 3.0 * N_LOOP * 1000 / (double)max_u64(time_mono_ns() - t0, 1);
+}
+
+static int probe_mode(struct probe *p, enum kvm_mode mode, struct kvm_probe_result *r)
+{
+	struct answers a = {0};
+	uint32_t want = mode == KVM_REAL ? (uint16_t)ANSWER : ANSWER;
+	int rc;
+
+	lay_out(p, mode);
+	rc = enter(p, mode);
+	if (rc) {
+		snprintf(p->why, sizeof(p->why), "its state is refused: %s",
+			 strerrordesc_np(-rc));
+		return rc;
+	}
+	rc = run_guest(p, &a);
+	if (rc)
+		return rc;
+	if (a.answer != want || a.ticks != N_EXITS ||
+	    (mode == KVM_LONG && (a.uds != 1 || a.mapped != COOKIE || a.loops != 2))) {
+		snprintf(p->why, sizeof(p->why), "its answers are wrong");
+		return -EIO;
+	}
+	r->ok[mode] = true;
+	r->exit_ns[mode] = (double)a.tick_ns / (N_EXITS - 1);
+	if (mode == KVM_LONG)
+		r->guest_mips = 3.0 * N_LOOP * 1000 / (double)max_u64(a.loop_ns, 1);
+	return 0;
+}
+
+/* ---- the whole ---- */
+
+static int verdict(struct kvm_probe_result *r, enum kvm_verdict v, int code,
+		   struct err *err)
+{
+	r->verdict = v;
+	return code ? err_set(err, code, "%s", r->reason) : 0;
+}
+
+static int check_device(struct probe *p, struct kvm_probe_result *r, struct err *err)
+{
+	int version;
+
+	p->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	if (p->kvm < 0) {
+		bool missing = errno == ENOENT || errno == ENODEV || errno == ENXIO;
+
+		snprintf(r->reason, sizeof(r->reason), "/dev/kvm %s",
+			 missing ? "is not there"
+			 : errno == EACCES
+				 ? "may not be opened by this user (group kvm?)"
+				 : strerrordesc_np(errno));
+		return verdict(r, missing ? KVM_MISSING : KVM_FORBIDDEN, errno, err);
+	}
+	version = ioctl(p->kvm, KVM_GET_API_VERSION, 0);
+	if (version != KVM_API_VERSION) {
+		snprintf(r->reason, sizeof(r->reason),
+			 "/dev/kvm answers version %d, not %d", version,
+			 KVM_API_VERSION);
+		return verdict(r, KVM_UNFIT, ENOTSUP, err);
+	}
+	for (size_t i = 0; i < ARRAY_LEN(needed); i++) {
+		if (ioctl(p->kvm, KVM_CHECK_EXTENSION, needed[i].cap) > 0)
+			continue;
+		snprintf(r->reason, sizeof(r->reason), "/dev/kvm lacks %s",
+			 needed[i].name);
+		return verdict(r, KVM_UNFIT, ENOTSUP, err);
+	}
+	return 0;
+}
+
+static int make_guest(struct probe *p)
+{
+	struct kvm_userspace_memory_region mem = {.memory_size = MEM_SIZE};
+	int size = ioctl(p->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
+
+	p->mem = mmap(NULL, MEM_SIZE, PROT_READ | PROT_WRITE,
+		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	p->vm = ioctl(p->kvm, KVM_CREATE_VM, 0);
+	if (p->vm < 0 || p->mem == MAP_FAILED || size < (int)sizeof(*p->run))
+		return -errno;
+	mem.userspace_addr = (uintptr_t)p->mem;
+	if (ioctl(p->vm, KVM_SET_TSS_ADDR, 0xfffbd000ul) < 0 ||
+	    ioctl(p->vm, KVM_SET_USER_MEMORY_REGION, &mem) < 0)
+		return -errno;
+	p->vcpu = ioctl(p->vm, KVM_CREATE_VCPU, 0);
+	if (p->vcpu < 0)
+		return -errno;
+	p->run_size = (size_t)size;
+	p->run =
+		mmap(NULL, p->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, p->vcpu, 0);
+	return p->run == MAP_FAILED ? -errno : 0;
+}
+
+/* The guest's CPUID is the host's: 64-bit mode must be there before it is entered. */
+static int give_cpuid(struct probe *p)
+{
+	enum { MAX = 256 };
+	struct kvm_cpuid2 *c = calloc(1, sizeof(*c) + MAX * sizeof(c->entries[0]));
+	int rc = 0;
+
+	if (!c)
+		return -ENOMEM;
+	c->nent = MAX;
+	if (ioctl(p->kvm, KVM_GET_SUPPORTED_CPUID, c) < 0 ||
+	    ioctl(p->vcpu, KVM_SET_CPUID2, c) < 0)
+		rc = -errno;
+	free(c);
+	return rc;
+}
+
+static int run_modes(struct probe *p, struct kvm_probe_result *r, struct err *err)
+{
+	int rc = 0;
+
+	for (int m = 0; m < KVM_N_MODES && !rc; m++) {
+		rc = probe_mode(p, m, r);
+		if (rc)
+			snprintf(r->reason, sizeof(r->reason),
+				 "/dev/kvm opens, but a small guest in %s fails: %s",
+				 modes[m].name, p->why);
+	}
+	if (rc)
+		return verdict(r, KVM_BROKEN, -rc, err);
+	if (r->guest_mips < SLOWEST * r->native_mips) {
+		snprintf(r->reason, sizeof(r->reason),
+			 "/dev/kvm opens, but runs guest code %.0f times slower than "
+			 "native "
+			 "(%.1f million instructions/s)",
+			 r->native_mips / r->guest_mips, r->guest_mips);
+		return verdict(r, KVM_SLOW, ENOTSUP, err);
+	}
+	snprintf(r->reason, sizeof(r->reason),
+		 "guest code runs at %.0f %% of native speed, %.1f us an exit",
+		 100 * r->guest_mips / r->native_mips, r->exit_ns[KVM_LONG] / 1000);
+	return verdict(r, KVM_WORKS, 0, err);
+}
+
+static void probe_fini(struct probe *p)
+{
+	if (p->run && p->run != MAP_FAILED)
+		munmap(p->run, p->run_size);
+	if (p->mem && p->mem != MAP_FAILED)
+		munmap(p->mem, MEM_SIZE);
+	if (p->vcpu >= 0)
+		close(p->vcpu);
+	if (p->vm >= 0)
+		close(p->vm);
+	if (p->kvm >= 0)
+		close(p->kvm);
+	pthread_mutex_destroy(&p->mutex);
+	pthread_cond_destroy(&p->cond);
+}
+
+static int probe_watched(struct probe *p, struct kvm_probe_result *r, struct err *err)
+{
+	int rc;
+
+	p->runner = pthread_self();
+	p->deadline = time_mono_ns() + BUDGET_NS;
+	rc = pthread_create(&p->watchdog, NULL, watchdog_main, p);
+	if (rc)
+		return err_sys(err, rc, "cannot start the watchdog of the KVM probe");
+	rc = run_modes(p, r, err);
+	pthread_mutex_lock(&p->mutex);
+	p->done = true;
+	pthread_cond_broadcast(&p->cond);
+	pthread_mutex_unlock(&p->mutex);
+	pthread_join(p->watchdog, NULL);
+	return rc;
+}
+
+int kvm_probe(struct kvm_probe_result *r, struct err *err)
+{
+	struct probe p = {.kvm = -1, .vm = -1, .vcpu = -1};
+	pthread_condattr_t mono;
+	int rc;
+
+	*r = (struct kvm_probe_result){.native_mips = native_mips()};
+	pthread_condattr_init(&mono);
+	pthread_condattr_setclock(&mono, CLOCK_MONOTONIC);
+	pthread_mutex_init(&p.mutex, NULL);
+	pthread_cond_init(&p.cond, &mono);
+	pthread_condattr_destroy(&mono);
+	kvm_install_signal();
+	rc = check_device(&p, r, err);
+	if (!rc) {
+		rc = make_guest(&p);
+		rc = rc ? rc : give_cpuid(&p);
+		if (rc) {
+			snprintf(r->reason, sizeof(r->reason),
+				 "/dev/kvm opens, but makes no machine: %s",
+				 strerrordesc_np(-rc));
+			rc = verdict(r, KVM_BROKEN, -rc, err);
+		} else {
+			rc = probe_watched(&p, r, err);
+		}
+	}
+	probe_fini(&p);
+	return rc;
+}
