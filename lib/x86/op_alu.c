@@ -124,8 +124,8 @@ EACH_BITS(COMPUTE_CMP, test, "test")
 		op_next(c, i);                                                         \
 	}
 
-/* LOCK, and what is not on the fast path of the form below. */
-#define FORM_LOCK(bits, name, form, SRC)                                              \
+/* What is not on the fast path of the two forms below. */
+#define FORM_SLOW(bits, name, form, SRC)                                              \
 	HANDLER(name, form, bits)                                                     \
 	{                                                                             \
 		uint64_t va = ea_linear(c, i, bits / 8, ACC_WRITE);                   \
@@ -139,6 +139,20 @@ EACH_BITS(COMPUTE_CMP, test, "test")
                                                                                       \
 			rmw_end(c, &r, bits / 8, do_##name##_##bits(c, a, SRC));      \
 		}                                                                     \
+	}
+
+#define FORM_LOCK(bits, name, form, SLOW, SRC)                                        \
+	HANDLER(name, form, bits)                                                     \
+	{                                                                             \
+		uint##bits##_t *p =                                                   \
+			write_ptr(c, ea_linear(c, i, bits / 8, ACC_WRITE), bits / 8); \
+                                                                                      \
+		if (unlikely(!p)) {                                                   \
+			h_##name##_##SLOW##_##bits(c, i);                             \
+			return;                                                       \
+		}                                                                     \
+		lock_##name##_##bits(c, p, SRC);                                      \
+		op_next(c, i);                                                        \
 	}
 
 #define FORM_M(bits, name, form, SLOW, EA, SRC)                                       \
@@ -165,21 +179,24 @@ EACH_BITS(COMPUTE_CMP, test, "test")
 	FORM_RM(bits, name, rm0, EA_BD)                     \
 	FORM_RM(bits, name, rm1, EA_64)                     \
 	FORM_RM(bits, name, rm2, EA_ANY)                    \
-	FORM_LOCK(bits, name, lmr, SRC_REG(bits))           \
-	FORM_LOCK(bits, name, lmi, SRC_IMM(bits))           \
-	FORM_M(bits, name, mr0, lmr, EA_BD, SRC_REG(bits))  \
-	FORM_M(bits, name, mr1, lmr, EA_64, SRC_REG(bits))  \
-	FORM_M(bits, name, mr2, lmr, EA_ANY, SRC_REG(bits)) \
-	FORM_M(bits, name, mi0, lmi, EA_BD, SRC_IMM(bits))  \
-	FORM_M(bits, name, mi1, lmi, EA_64, SRC_IMM(bits))  \
-	FORM_M(bits, name, mi2, lmi, EA_ANY, SRC_IMM(bits))
+	FORM_SLOW(bits, name, smr, SRC_REG(bits))           \
+	FORM_LOCK(bits, name, lmr, smr, SRC_REG(bits))      \
+	FORM_SLOW(bits, name, smi, SRC_IMM(bits))           \
+	FORM_LOCK(bits, name, lmi, smi, SRC_IMM(bits))      \
+	FORM_M(bits, name, mr0, smr, EA_BD, SRC_REG(bits))  \
+	FORM_M(bits, name, mr1, smr, EA_64, SRC_REG(bits))  \
+	FORM_M(bits, name, mr2, smr, EA_ANY, SRC_REG(bits)) \
+	FORM_M(bits, name, mi0, smi, EA_BD, SRC_IMM(bits))  \
+	FORM_M(bits, name, mi1, smi, EA_64, SRC_IMM(bits))  \
+	FORM_M(bits, name, mi2, smi, EA_ANY, SRC_IMM(bits))
 
 #define ALL_FORMS1(bits, name)                              \
 	FORM_R(bits, name, ri, SRC_NONE(bits))              \
-	FORM_LOCK(bits, name, lmi, SRC_NONE(bits))          \
-	FORM_M(bits, name, mi0, lmi, EA_BD, SRC_NONE(bits)) \
-	FORM_M(bits, name, mi1, lmi, EA_64, SRC_NONE(bits)) \
-	FORM_M(bits, name, mi2, lmi, EA_ANY, SRC_NONE(bits))
+	FORM_SLOW(bits, name, smi, SRC_NONE(bits))          \
+	FORM_LOCK(bits, name, lmi, smi, SRC_NONE(bits))     \
+	FORM_M(bits, name, mi0, smi, EA_BD, SRC_NONE(bits)) \
+	FORM_M(bits, name, mi1, smi, EA_64, SRC_NONE(bits)) \
+	FORM_M(bits, name, mi2, smi, EA_ANY, SRC_NONE(bits))
 
 #define SET2(name)                              \
 	EACH_BITS(ALL_FORMS2, name)             \
