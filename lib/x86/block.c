@@ -148,6 +148,19 @@ static void mark(struct x86_cpu *c, struct codepage *cp, uint64_t gpa, unsigned 
 	*done = end;
 }
 
+/*
+ * Makes the page of `code` one that holds code. That may wait for other processors, and the memory
+ * map may change meanwhile: false, then `code` is no longer true.
+ */
+static bool mark_page(struct x86_cpu *c, struct codepage *cp, const struct code *code)
+{
+	struct code again;
+
+	codepage_mark(c, cp, code->gpa | (code->va & ~PAGE_MASK), 1);
+	code_at(c, code->va, &again);
+	return again.gpa == code->gpa && again.host == code->host;
+}
+
 static uint32_t generation(const struct codepage *cp)
 {
 	return atomic_load_explicit(&cp->gen, memory_order_acquire);
@@ -189,14 +202,13 @@ static bool decode_crossing(struct x86_cpu *c, struct block *b, const struct cod
 	struct code second;
 
 	code_at(c, next_page(code->va, mode), &second);
-	if (!second.host)
-		return false;
-	b->cp2 = codepage_get(c->sys, second.gpa);
-	if (!b->cp2)
+	b->cp2 = second.host ? codepage_get(c->sys, second.gpa) : NULL;
+	if (!b->cp2 || !mark_page(c, b->cp2, &second) || !mark_page(c, b->cp, code))
 		return false;
 	b->crosses = true;
 	b->gpa2 = second.gpa;
 	mark(c, b->cp2, second.gpa, 0, INSN_MAX, &done);
+	b->gen = generation(b->cp);
 	b->gen2 = generation(b->cp2);
 	n = code_bytes(c, code, buf, INSN_MAX);
 	n += code_bytes(c, &second, buf + n, INSN_MAX - n);
@@ -235,7 +247,7 @@ static void decode_run(struct x86_cpu *c, struct block *b, const struct code *co
 	memcpy(block_bytes(b), code->host + start, b->len);
 }
 
-/* NULL: it cannot be kept (no memory, device memory). */
+/* NULL: it cannot be kept (no memory, device memory, the map is changing). */
 static struct block *block_make(struct x86_cpu *c, const struct code *code,
 				unsigned mode, uint64_t key)
 {
@@ -244,6 +256,8 @@ static struct block *block_make(struct x86_cpu *c, const struct code *code,
 	struct insn *last;
 
 	if (!b)
+		return NULL;
+	if (!mark_page(c, cp, code))
 		return NULL;
 	*b = (struct block){.key = key, .cp = cp};
 	decode_run(c, b, code, mode);
@@ -266,7 +280,7 @@ static bool block_revive(struct x86_cpu *c, struct block *b, const struct code *
 {
 	unsigned off = code->va & ~PAGE_MASK, done = 0;
 
-	if (b->crosses)
+	if (b->crosses || !mark_page(c, b->cp, code))
 		return false;
 	mark(c, b->cp, code->gpa, off, b->len, &done);
 	b->gen = generation(b->cp);

@@ -11,14 +11,21 @@
 void rmw_begin(struct x86_cpu *c, struct rmw *r, uint64_t va, unsigned size, bool lock)
 {
 	r->va = va;
-	r->exclusive = false;
 	r->p = mem_rmw_ptr(c, va, size);
 	if (r->p)
 		return;
 	mem_probe_write(c, va, size);
 	if (lock) {
 		x86_exclusive_begin(c);
-		r->exclusive = true;
+		c->rmw_exclusive = true;
+	}
+}
+
+void rmw_leave(struct x86_cpu *c)
+{
+	if (c->rmw_exclusive) {
+		c->rmw_exclusive = false;
+		x86_exclusive_end(c);
 	}
 }
 
@@ -38,8 +45,7 @@ void rmw_end(struct x86_cpu *c, struct rmw *r, unsigned size, uint64_t v)
 		memcpy(r->p, &v, size);
 	else
 		mem_store_slow(c, r->va, size, v);
-	if (r->exclusive)
-		x86_exclusive_end(c);
+	rmw_leave(c);
 }
 
 /* ---- XADD ------------------------------------------------------------------------------------------ */

@@ -169,14 +169,15 @@ INLINE void vex_gpr_check(struct x86_cpu *c)
 struct rmw {
 	void *p; /* host address, or NULL: in steps */
 	uint64_t va;
-	bool exclusive;
 };
 
-/* Begins: afterwards nothing faults. */
+/* Begins: afterwards nothing faults, unless another processor changes page tables meanwhile. */
 void rmw_begin(struct x86_cpu *c, struct rmw *r, uint64_t va, unsigned size, bool lock);
 /* In steps: the old value, storing the new one. */
 uint64_t rmw_load(struct x86_cpu *c, const struct rmw *r, unsigned size);
 void rmw_end(struct x86_cpu *c, struct rmw *r, unsigned size, uint64_t v);
+/* After a fault in the middle of it. */
+void rmw_leave(struct x86_cpu *c);
 
 #define HANDLER(name, form, bits) \
 	static void h_##name##_##form##_##bits(struct x86_cpu *c, const struct insn *i)

@@ -207,6 +207,7 @@ static void land(struct x86_cpu *c)
 		c->cur = NULL;
 	}
 	c->blocks->link = NULL;
+	rmw_leave(c);
 	x86_deliver_exception(c);
 }
 

@@ -315,6 +315,7 @@ struct x86_cpu {
 	const struct x86_ops *ops;  /* = sys->ops */
 	struct block_cache *blocks; /* owned; block.c */
 	struct x86_stats stats;
+	bool rmw_exclusive; /* op_atomic.c: a locked access in steps has exclusivity */
 	struct tlb_entry tlbs[MMU_MODES][TLB_SIZE] __attribute__((aligned(64)));
 };
 
