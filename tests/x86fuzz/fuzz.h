@@ -1,0 +1,115 @@
+/*
+ * x86fuzz/fuzz.h - compares lib/x86 with the processor it runs on, one instruction at a time.
+ *
+ * A case is an instruction's bytes, the whole user-mode state before it and the memory around it. It
+ * runs natively in this process (native.c) and on lib/x86 at CPL 3 with the same linear
+ * addresses (emu.c); registers, flags, vectors, x87, memory, and the exception with its error code
+ * and CR2 must be equal. One thread.
+ */
+#ifndef X86FUZZ_H
+#define X86FUZZ_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Linear addresses, below 4 GiB for 32-bit code. What lies between is not mapped. */
+#define FZ_CODE  0x10000000ull /* two pages, read and execute */
+#define FZ_DATA  0x20000000ull /* two pages, read and write */
+#define FZ_RO    0x20004000ull /* one page, read only */
+#define FZ_STACK 0x30000000ull /* two pages, read and write */
+#define FZ_PAGE  4096ull
+#define FZ_N_MEM 4 /* regions */
+
+struct fz_region {
+	uint64_t va;
+	unsigned pages;
+	bool write, exec;
+};
+
+extern const struct fz_region fz_regions[FZ_N_MEM];
+
+#define FZ_XSAVE 832 /* x87, SSE, AVX in the standard format */
+
+struct fz_state {
+	uint64_t gpr[16], rip, rflags; /* gpr in the order of the encoding */
+	uint8_t xsave[FZ_XSAVE] __attribute__((aligned(64)));
+};
+
+#define FZ_HANG 256 /* does not end: not an exception vector */
+
+struct fz_result {
+	struct fz_state s;
+	unsigned vec; /* 3: arrived at the INT3 behind the instruction or elsewhere */
+	uint64_t err, cr2;
+};
+
+enum fz_enc { FZ_LEGACY, FZ_VEX };
+
+/* Which instruction: all else (operands, modrm.reg) is random. */
+struct fz_form {
+	bool m32;
+	uint8_t enc, map, op;
+	uint8_t pp; /* 0 none, 1 66, 2 F3, 3 F2 */
+	uint8_t w, l;
+	uint8_t dull; /* how often it was #UD on both, while it never was not */
+	bool alive;   /* it was something else than #UD once */
+};
+
+struct fz_case {
+	struct fz_form *form;
+	bool m32;
+	uint8_t code[40];
+	unsigned len;    /* as far as is known */
+	uint64_t target; /* where the memory operand is likely to be; 0: unknown */
+	struct fz_state in;
+};
+
+/* ---- random numbers, values (values.c) ------------------------------------------------------ */
+
+void fz_seed(uint64_t seed);
+uint64_t fz_rand(void);
+unsigned fz_below(unsigned n); /* 0 .. n-1 */
+bool fz_one_in(unsigned n);
+uint64_t fz_int(void);               /* biased to edges */
+void fz_vector(void *p, unsigned n); /* n bytes: floats, integers, masks */
+void fz_x87_state(uint8_t *xsave);
+uint32_t fz_mxcsr(void);
+
+/* ---- forms and cases (gen.c) ----------------------------------------------------------------- */
+
+/* All forms; the number of them in *n. */
+struct fz_form *fz_forms(unsigned *n);
+void fz_form_name(const struct fz_form *f, char *buf, size_t size);
+/* Makes a case of `f`: false when the random instruction is one that cannot be compared. */
+bool fz_make_case(struct fz_form *f, struct fz_case *k);
+/* Why the instruction in k cannot be compared, NULL if it can. */
+const char *fz_excluded(const struct fz_case *k);
+void fz_list_excluded(void);
+
+/* ---- native.c --------------------------------------------------------------------------------- */
+
+/* Maps the regions and takes the signals. false: message on stderr. */
+bool fz_native_init(void);
+uint8_t *fz_native_mem(unsigned region); /* writable view */
+void fz_native_run(const struct fz_case *k, struct fz_result *r);
+
+/* ---- emu.c ------------------------------------------------------------------------------------- */
+
+bool fz_emu_init(void);
+uint8_t *fz_emu_mem(unsigned region);
+/* Memory of `region` was changed from outside. */
+void fz_emu_touched(unsigned region);
+void fz_emu_run(const struct fz_case *k, struct fz_result *r);
+void fz_emu_kick(void); /* from a signal handler: ends a run that hangs */
+
+/* ---- report.c ---------------------------------------------------------------------------------- */
+
+/* Compares; prints nothing. Memory of all regions included. */
+bool fz_equal(const struct fz_case *k, const struct fz_result *n,
+	      const struct fz_result *e);
+void fz_report(const struct fz_case *k, const struct fz_result *n,
+	       const struct fz_result *e);
+void fz_disassemble(const struct fz_case *k, char *buf, size_t size);
+
+#endif
