@@ -533,6 +533,10 @@ static void finish_vec(struct dec *d)
 		memory(d);
 		segment(d);
 	}
+	if (d->map == 1 && i->op == 0xf7) { /* MASKMOVQ, MASKMOVDQU: DS:rDI */
+		i->seg = X86_DS;
+		segment(d);
+	}
 	if (imm8)
 		i->imm = fetch(d, 1);
 	if (!v) {

@@ -90,24 +90,42 @@ enum vec_flag {
 	V_RCX = 1 << 12,   /* writes rCX */
 	V_XMM0 = 1 << 13,  /* writes XMM0 */
 	V_NOMOD = 1 << 14, /* no modrm byte */
+	V_W64 = 1 << 15,   /* W = 1 is undefined outside of 64-bit mode */
 };
 
 /* One row of the opcode map. */
 struct vec_op {
 	uint8_t op;
-	uint8_t pp;    /* 0 none, 1 66, 2 F3, 3 F2 */
-	uint8_t digit; /* /n of a group: n + 1; 0 = modrm.reg is an operand */
-	uint8_t spare;
-	const char *name;               /* of the legacy form */
-	uint8_t opr[4];                 /* destination first */
+	uint8_t pp;       /* 0 none, 1 66, 2 F3, 3 F2 */
+	uint8_t digit;    /* /n of a group: n + 1; 0 = modrm.reg is an operand */
+	uint8_t quirk;    /* enum vec_quirk; x87: size of the memory operand */
+	const char *name; /* of the legacy form */
+	uint8_t opr[4];   /* destination first */
 	uint8_t legacy, vex128, vex256; /* enum vec_feat */
 	uint16_t flags;                 /* enum vec_flag */
 	op_fn special;                  /* not executed by generated code */
 };
 
+/* Where processors of the host's maker differ from the manual: enum vec_flag has no room left. */
+enum vec_quirk {
+	Q_AMD_W = 1,  /* AMD ignores the W that the row asks for */
+	Q_AMD_UA = 2, /* AMD does not ask for alignment */
+};
+
 extern const struct vec_op vec_map1[], vec_map2[],
 	vec_map3[]; /* 0F, 0F38, 0F3A; by op */
 extern const unsigned vec_map1_n, vec_map2_n, vec_map3_n;
+
+/* What is particular to this host. */
+struct vec_host {
+	bool amd;
+	uint8_t pointer_bits; /* FIP and FDP are sign-extended from so many bits */
+	bool pointers; /* FXSAVE stores FOP, FIP, FDP even when no exception is pending */
+	uint32_t mxcsr_mask; /* valid bits of MXCSR */
+};
+
+const struct vec_host *vec_host_of(const struct x86_cpu *c);
+bool vec_host_is_amd(void); /* any thread */
 
 /* Does this host have it? Any thread. */
 bool vec_host_has(enum vec_feat f);
@@ -178,7 +196,7 @@ void vec_enter_mmx(struct x86_cpu *c);
 /* Host's MXCSR as this library and the rest of the program want it. */
 #define MXCSR_HOST  0x1f80u
 #define MXCSR_MASKS 0x1f80u
-#define MXCSR_VALID 0xffffu
+#define MXCSR_MM    (1u << 17) /* AMD: unaligned memory operands of SSE are allowed */
 
 static inline uint32_t *xs_mxcsr(struct x86_cpu *c)
 {
@@ -264,7 +282,8 @@ void x87_sync(struct x86_cpu *c);
 void x87_fix_es(struct x86_cpu *c);
 /* #NM or #MF if a waiting x87 instruction would raise it now. x87 state is not changed. */
 void x87_check_wait(struct x86_cpu *c);
-void x87_init_state(struct x86_cpu *c); /* as FNINIT leaves it */
+void x87_rotate(struct x86_cpu *c, unsigned top); /* changes TOP */
+void x87_init_state(struct x86_cpu *c);           /* as FNINIT leaves it */
 
 void x87_fldenv(struct x86_cpu *c, const struct insn *i);
 void x87_fnstenv(struct x86_cpu *c, const struct insn *i);

@@ -30,6 +30,7 @@
 #define TOTAL       (HASH_OFF + HASH_SIZE * sizeof(uint32_t))
 
 struct vec_cache {
+	struct vec_host host;
 	pthread_mutex_t lock;
 	uint8_t *rw, *rx; /* the memfd; rx: CODE_BYTES of it */
 	size_t code_used;
@@ -37,6 +38,39 @@ struct vec_cache {
 	struct vec_code_entry *entries; /* in rw */
 	uint32_t *hash;                 /* in rw: number of an entry + 1; 0 = free */
 };
+
+/* FXSAVE after FLD1 and after an FXRSTOR of an exception's pointers. */
+static void host_learn(struct vec_host *h)
+{
+	static const uint64_t pattern = 0x5555555555555555;
+	uint8_t img[512] __attribute__((aligned(16)));
+	uint64_t fip;
+
+	h->amd = vec_host_is_amd();
+	__asm__ volatile("fninit\n\tfld1\n\tfxsave64 %0" : "=m"(img));
+	memcpy(&fip, img + XS_FIP, 8);
+	h->pointers = fip != 0;
+	memcpy(&h->mxcsr_mask, img + 28, 4);
+	if (!h->mxcsr_mask)
+		h->mxcsr_mask = 0xffbf; /* SDM 1 11.6.6 */
+	memcpy(img + XS_FIP, &pattern, 8);
+	img[XS_FCW] = 0x7e; /* #I is unmasked and pending */
+	img[XS_FSW] = 0x81;
+	img[XS_FSW + 1] = 0x80;
+	__asm__ volatile("fxrstor64 %0\n\tfxsave64 %0\n\tfninit"
+			 : "+m"(img)
+			 :
+			 : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6",
+			   "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13",
+			   "xmm14", "xmm15");
+	memcpy(&fip, img + XS_FIP, 8);
+	h->pointer_bits = fip == pattern ? 64 : fip >> 56 == 0 ? 48 : 57;
+}
+
+const struct vec_host *vec_host_of(const struct x86_cpu *c)
+{
+	return &c->sys->vec->host;
+}
 
 static int code_fd(void)
 {
@@ -67,6 +101,7 @@ int x86_vec_init(struct x86_system *sys)
 	close(fd);
 	vc->entries = (struct vec_code_entry *)(vc->rw + ENTRIES_OFF);
 	vc->hash = (uint32_t *)(vc->rw + HASH_OFF);
+	host_learn(&vc->host);
 	return 0;
 fail:
 	r = -errno;
@@ -152,7 +187,7 @@ static void entry_describe(struct vec_code_entry *e, const struct vec_want *w)
 	if (o->flags & V_ST)
 		e->dst = K_NONE;
 	if (w->vex ? o->flags & V_VA : e->size == 16 && !(o->flags & V_UA))
-		e->align = e->size - 1;
+		e->align = o->quirk & Q_AMD_UA && vec_host_is_amd() ? 0 : e->size - 1;
 }
 
 static uint32_t hash_of(uint32_t key)

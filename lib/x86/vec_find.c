@@ -5,6 +5,12 @@
  */
 #include "x86/vec.h"
 
+bool vec_host_is_amd(void)
+{
+	__builtin_cpu_init();
+	return __builtin_cpu_is("amd");
+}
+
 bool vec_host_has(enum vec_feat f)
 {
 	__builtin_cpu_init();
@@ -66,7 +72,8 @@ static bool form_there(const struct vec_op *v, unsigned flags)
 		return v->legacy && vec_host_has(v->legacy);
 	if (v->flags & V_W0 && flags & I_W)
 		return false;
-	if (v->flags & V_W1 && !(flags & I_W))
+	if (v->flags & V_W1 && !(flags & I_W) &&
+	    !(v->quirk & Q_AMD_W && vec_host_is_amd()))
 		return false;
 	f = flags & I_L1 && !(v->flags & V_LIG) ? v->vex256 : v->vex128;
 	return f && vec_host_has(AVX) && vec_host_has(f);

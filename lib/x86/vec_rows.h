@@ -36,6 +36,10 @@ enum {
 #define G(o, p, d, n, operands, leg, v128, v256, f)                                          \
 	{.op = o, .pp = p, .digit = (d) + 1, .name = n, .opr = operands, .legacy = leg,      \
 	 .vex128 = v128, .vex256 = v256, .flags = f}
+/* With a quirk of the host's maker. */
+#define Q(o, p, n, operands, leg, v128, v256, f, q)                                          \
+	{.op = o, .pp = p, .quirk = q, .name = n, .opr = operands, .legacy = leg,            \
+	 .vex128 = v128, .vex256 = v256, .flags = f}
 /* With a handler of its own. */
 #define S(o, p, n, operands, leg, v128, v256, f, fn)                                         \
 	{.op = o, .pp = p, .name = n, .opr = operands, .legacy = leg, .vex128 = v128,        \

@@ -37,18 +37,7 @@ void vec_check_mmx(struct x86_cpu *c)
 /* ST0 of the image is physical register TOP; MM0 is physical register 0. */
 void vec_enter_mmx(struct x86_cpu *c)
 {
-	uint16_t *fsw = xs16(c, XS_FSW);
-	unsigned top = *fsw >> 11 & 7;
-
-	if (top) {
-		uint8_t st[128];
-
-		memcpy(st, c->xsave + XS_ST, sizeof(st));
-		for (unsigned n = 0; n < 8; n++)
-			memcpy(c->xsave + XS_ST + 16 * ((n + top) & 7), st + 16 * n,
-			       16);
-	}
-	*fsw &= (uint16_t)~FSW_TOP;
+	x87_rotate(c, 0);
 	c->xsave[XS_FTW] = 0xff;
 }
 
@@ -69,12 +58,20 @@ static inline void call_init(struct x86_cpu *c, const struct insn *i,
 	call->l = xs_xmm(c, i->sel);
 }
 
+/* MXCSR.MM (APM 1 4.2.2): load-op instructions take any address. */
+static bool misaligned_allowed(struct x86_cpu *c, const struct vec_code_entry *e)
+{
+	uint32_t v = c->fp_live & FP_LIVE_MXCSR ? host_stmxcsr() : *xs_mxcsr(c);
+
+	return v & MXCSR_MM && !(e->flags & V_VA);
+}
+
 static inline uint64_t mem_at(struct x86_cpu *c, const struct insn *i,
 			      const struct vec_code_entry *e, enum access acc)
 {
 	uint64_t va = ea_linear(c, i, e->size, acc);
 
-	if (unlikely(va & e->align))
+	if (unlikely(va & e->align) && !misaligned_allowed(c, e))
 		x86_raise_code(c, EX_GP, 0);
 	return va;
 }
@@ -86,7 +83,7 @@ static inline void *mem_source(struct x86_cpu *c, const struct insn *i,
 	uint64_t va = mem_at(c, i, e, ACC_READ);
 	const struct tlb_entry *t = tlb_at(c, va);
 
-	if (likely(((va + e->size - 1) & PAGE_MASK) == t->tag_read))
+	if (likely(((va + e->size - 1) & PAGE_MASK) == t->tag_read && !(va & e->align)))
 		return (void *)(va + t->addend);
 	mem_read(c, va, buf, e->size);
 	return buf;
@@ -207,8 +204,10 @@ static bool has_kind(const struct vec_op *v, unsigned kind)
 /* Does W make a difference to this instruction? */
 static bool w_matters(const struct x86_cpu *c, const struct vec_op *v)
 {
-	if (v->flags & (V_W1 | V_WX))
+	if (v->flags & V_W1)
 		return true;
+	if (v->flags & V_WX)
+		return in_long64(c);
 	for (unsigned n = 0; n < 4; n++)
 		if (v->opr[n] && VEC_SIZE(v->opr[n]) == S_Y)
 			return in_long64(c);
@@ -230,12 +229,21 @@ static void want_of(const struct x86_cpu *c, const struct insn *i, struct vec_wa
 		w->imm = (uint8_t)i->imm;
 }
 
-static op_fn handler_of(const struct vec_want *w, const struct vec_code_entry *e)
+/* CVTPI2PD from memory uses no MMX register; on AMD neither does CVTPI2PS. */
+static bool uses_mmx(const struct vec_want *w)
 {
 	const struct vec_op *v = w->op;
+
+	if (has_kind(v, K_P) || has_kind(v, K_N))
+		return true;
+	return has_kind(v, K_Q) && !(w->mem && (v->pp || vec_host_is_amd()));
+}
+
+static op_fn handler_of(const struct vec_want *w, const struct vec_code_entry *e)
+{
 	bool store = e->dst == K_M || e->dst == K_W || e->dst == K_E;
 
-	if (has_kind(v, K_P) || has_kind(v, K_Q) || has_kind(v, K_N))
+	if (uses_mmx(w))
 		return mmx_run;
 	if (!w->mem)
 		return w->vex ? vex_reg : sse_reg;
@@ -272,6 +280,10 @@ void vec_first(struct x86_cpu *c, const struct insn *ci)
 	const struct vec_code_entry *e;
 	struct vec_want w;
 
+	if (v->flags & V_W64 && i->flags & I_W && !in_long64(c)) {
+		i->fn = op_ud;
+		x86_raise(c, EX_UD);
+	}
 	want_of(c, i, &w);
 	e = vec_cache_get(c->sys->vec, &w);
 	if (!e) {

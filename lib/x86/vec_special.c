@@ -43,19 +43,20 @@ static uint64_t linear(struct x86_cpu *c, unsigned seg, uint64_t off, unsigned l
 
 /* ---- MASKMOV -------------------------------------------------------------------------------------- */
 
-/* Stores the bytes of v whose mask byte has bit 7 set at DS:rDI; nothing if one would fault. */
+/*
+ * Stores the bytes of v whose mask byte has bit 7 set at DS:rDI. The whole operand must be writable:
+ * the manual leaves open whether bytes that are masked out fault, and AMD's processors do so.
+ */
 static void mask_store(struct x86_cpu *c, const struct insn *i, const uint8_t *v,
 		       const uint8_t *mask, unsigned n)
 {
 	uint64_t off = reg_get(c, R_OFF(X86_RDI), i->asize);
-	unsigned seg = i->seg;
+	uint64_t va = linear(c, i->seg, off, n, ACC_WRITE);
 
+	mem_probe_write(c, va, n);
 	for (unsigned k = 0; k < n; k++)
 		if (mask[k] & 0x80)
-			mem_probe_write(c, linear(c, seg, off + k, 1, ACC_WRITE), 1);
-	for (unsigned k = 0; k < n; k++)
-		if (mask[k] & 0x80)
-			mem_store8(c, linear(c, seg, off + k, 1, ACC_WRITE), v[k]);
+			mem_store8(c, va + k, v[k]);
 }
 
 void op_maskmovdqu(struct x86_cpu *c, const struct insn *i)
@@ -69,15 +70,10 @@ void op_maskmovdqu(struct x86_cpu *c, const struct insn *i)
 
 void op_maskmovq(struct x86_cpu *c, const struct insn *i)
 {
-	uint8_t v[8], mask[8];
-	unsigned top;
-
 	vec_check_mmx(c);
-	top = *xs16(c, XS_FSW) >> 11;
-	memcpy(v, c->xsave + XS_ST + 16 * ((i->reg - top) & 7), 8);
-	memcpy(mask, c->xsave + XS_ST + 16 * ((i->rm - top) & 7), 8);
-	mask_store(c, i, v, mask, 8);
 	vec_enter_mmx(c);
+	mask_store(c, i, c->xsave + XS_ST + 16 * (i->reg & 7),
+		   c->xsave + XS_ST + 16 * (i->rm & 7), 8);
 }
 
 /* ---- VMASKMOV -------------------------------------------------------------------------------------- */
@@ -189,11 +185,11 @@ void op_vgather(struct x86_cpu *c, const struct insn *i)
 					    ACC_READ),
 				     size);
 			memcpy(v + k * size, &e, size);
-			/* visible if a later element faults: it is not loaded again */
 			ymm_set(c, i->reg, v);
-			memset(mask + k * size, 0, size);
-			ymm_set(c, i->vvvv, mask);
 		}
+		/* visible if a later element faults: this one is done */
+		memset(mask + k * size, 0, size);
+		ymm_set(c, i->vvvv, mask);
 	}
 	memcpy(out, v, n * size);
 	ymm_set(c, i->reg, out);

@@ -18,14 +18,14 @@ enum x87_flag {
 	F_FLAGS = 1 << 3, /* uses or sets the status flags */
 };
 
-/* Rows of the escape opcodes: vec_op with size of memory in `spare` and x87_flag in `flags`. */
+/* Rows of the escape opcodes: vec_op with size of memory in `quirk` and x87_flag in `flags`. */
 #define LD(n, s)                      \
 	{                             \
-		.name = n, .spare = s \
+		.name = n, .quirk = s \
 	}
 #define ST(n, s)                                        \
 	{                                               \
-		.name = n, .spare = s, .flags = F_STORE \
+		.name = n, .quirk = s, .flags = F_STORE \
 	}
 #define RR(n)             \
 	{                 \
@@ -37,7 +37,7 @@ enum x87_flag {
 	}
 #define CT(n, s, f, fn)                                                    \
 	{                                                                  \
-		.name = n, .spare = s, .flags = F_CTL | (f), .special = fn \
+		.name = n, .quirk = s, .flags = F_CTL | (f), .special = fn \
 	}
 #define UD                   \
 	{                    \
@@ -214,8 +214,23 @@ void x87_fix_es(struct x86_cpu *c)
 		*fsw |= FSW_ES | FSW_B;
 }
 
+/* TOP changes and physical registers stay: what the image has as ST(i) moves. */
+void x87_rotate(struct x86_cpu *c, unsigned top)
+{
+	unsigned by = (top - (*xs16(c, XS_FSW) >> 11)) & 7;
+	uint8_t st[128];
+
+	if (by) {
+		memcpy(st, c->xsave + XS_ST, sizeof(st));
+		for (unsigned n = 0; n < 8; n++)
+			memcpy(c->xsave + XS_ST + 16 * n, st + 16 * ((n + by) & 7), 16);
+	}
+	*xs16(c, XS_FSW) = (uint16_t)((*xs16(c, XS_FSW) & ~FSW_TOP) | top << 11);
+}
+
 void x87_init_state(struct x86_cpu *c)
 {
+	x87_rotate(c, 0);
 	*xs16(c, XS_FCW) = 0x37f;
 	*xs16(c, XS_FSW) = 0;
 	c->xsave[XS_FTW] = 0;
@@ -276,7 +291,7 @@ void op_emms(struct x86_cpu *c, const struct insn *i)
 {
 	(void)i;
 	vec_check_mmx(c);
-	*xs16(c, XS_FSW) &= (uint16_t)~FSW_TOP;
+	vec_enter_mmx(c);
 	c->xsave[XS_FTW] = 0;
 }
 
@@ -466,7 +481,7 @@ static void x87_first(struct x86_cpu *c, const struct insn *ci)
 		x86_raise(c, EX_UD);
 	}
 	i->data = e;
-	i->sel = v->spare;
+	i->sel = v->quirk;
 	i->fn = !(i->flags & I_MEM)  ? x87_op_reg
 		: v->flags & F_STORE ? x87_op_store
 				     : x87_op_load;

@@ -161,6 +161,7 @@ static void env_read(struct x86_cpu *c, struct env *e)
 static void env_write(struct x86_cpu *c, const struct env *e)
 {
 	*xs16(c, XS_FCW) = (e->fcw & 0x1f3f) | 0x40;
+	x87_rotate(c, e->fsw >> 11 & 7);
 	*xs16(c, XS_FSW) = e->fsw;
 	c->xsave[XS_FTW] = tags_contract(e->ftw);
 	*xs16(c, XS_FOP) = e->fop;

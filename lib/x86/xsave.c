@@ -50,7 +50,7 @@ void op_ldmxcsr(struct x86_cpu *c, const struct insn *i)
 
 	mxcsr_check(c, i);
 	v = mem_load32(c, ea_linear(c, i, 4, ACC_READ));
-	if (v & ~MXCSR_VALID)
+	if (v & ~vec_host_of(c)->mxcsr_mask)
 		x86_raise_code(c, EX_GP, 0);
 	mxcsr_set(c, v);
 }
@@ -67,7 +67,7 @@ void op_stmxcsr(struct x86_cpu *c, const struct insn *i)
 /* The legacy region as FXSAVE writes it: pointers in the form of REX.W, MXCSR_MASK. */
 static void legacy_make(struct x86_cpu *c, const struct insn *i, uint8_t *img)
 {
-	const uint32_t mask = MXCSR_VALID;
+	const struct vec_host *h = vec_host_of(c);
 
 	memcpy(img, c->xsave, FX_SIZE);
 	img[XS_FTW + 1] = 0;
@@ -77,7 +77,17 @@ static void legacy_make(struct x86_cpu *c, const struct insn *i, uint8_t *img)
 	}
 	for (unsigned n = 0; n < 8; n++)
 		memset(img + XS_ST + 16 * n + 10, 0, 6);
-	memcpy(img + MXCSR_AT + 4, &mask, 4);
+	memcpy(img + MXCSR_AT + 4, &h->mxcsr_mask, 4);
+	if (!h->pointers && !(*xs16(c, XS_FSW) & FSW_ES))
+		memset(img + XS_FOP, 0, MXCSR_AT - XS_FOP);
+}
+
+/* FIP and FDP hold as many bits as a linear address of the host has. */
+static void pointer_trim(const struct x86_cpu *c, uint64_t *p)
+{
+	unsigned unused = 64 - vec_host_of(c)->pointer_bits;
+
+	*p = (uint64_t)((int64_t)(*p << unused) >> unused);
 }
 
 static void x87_take(struct x86_cpu *c, const struct insn *i, const uint8_t *img)
@@ -88,6 +98,8 @@ static void x87_take(struct x86_cpu *c, const struct insn *i, const uint8_t *img
 		memset(c->xsave + XS_FIP + 4, 0, 4);
 		memset(c->xsave + XS_FDP + 4, 0, 4);
 	}
+	pointer_trim(c, xs64(c, XS_FIP));
+	pointer_trim(c, xs64(c, XS_FDP));
 	*xs16(c, XS_FCW) = (*xs16(c, XS_FCW) & 0x1f3f) | 0x40;
 	*xs16(c, XS_FOP) &= 0x7ff;
 	for (unsigned n = 0; n < 8; n++) {
@@ -138,7 +150,7 @@ void op_fxrstor(struct x86_cpu *c, const struct insn *i)
 	fx_check(c);
 	mem_read(c, area_at(c, i, 16, FX_SIZE, ACC_READ), img, FX_SIZE);
 	memcpy(&mxcsr, img + MXCSR_AT, 4);
-	if (mxcsr & ~MXCSR_VALID)
+	if (mxcsr & ~vec_host_of(c)->mxcsr_mask)
 		x86_raise_code(c, EX_GP, 0);
 	x86_fp_sync(c);
 	x87_take(c, i, img);
@@ -314,7 +326,7 @@ void op_xrstor(struct x86_cpu *c, const struct insn *i)
 		mem_read(c, va + XS_YMM, img + XS_YMM, 16 * n_vec(c));
 	if (compact ? load & X_SSE : rfbm & (X_SSE | X_AVX))
 		memcpy(&mxcsr, img + MXCSR_AT, 4);
-	if (mxcsr & ~MXCSR_VALID)
+	if (mxcsr & ~vec_host_of(c)->mxcsr_mask)
 		x86_raise_code(c, EX_GP, 0);
 	x86_fp_sync(c);
 	if (load & X_X87) {

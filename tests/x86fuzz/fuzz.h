@@ -53,7 +53,8 @@ struct fz_form {
 	uint8_t pp; /* 0 none, 1 66, 2 F3, 3 F2 */
 	uint8_t w, l;
 	uint8_t dull; /* how often it was #UD on both, while it never was not */
-	bool alive;   /* it was something else than #UD once */
+	bool reported;
+	bool alive; /* it was something else than #UD once */
 };
 
 struct fz_case {
@@ -61,6 +62,7 @@ struct fz_case {
 	bool m32;
 	uint8_t code[40];
 	unsigned len;    /* as far as is known */
+	bool xsave;      /* of the XSAVE family: memory is to be seeded so */
 	uint64_t target; /* where the memory operand is likely to be; 0: unknown */
 	struct fz_state in;
 };
@@ -75,6 +77,7 @@ uint64_t fz_int(void);               /* biased to edges */
 void fz_vector(void *p, unsigned n); /* n bytes: floats, integers, masks */
 void fz_x87_state(uint8_t *xsave);
 uint32_t fz_mxcsr(void);
+void fz_xsave_area(uint8_t *p); /* legacy region and header, mostly valid; 576 bytes */
 
 /* ---- forms and cases (gen.c) ----------------------------------------------------------------- */
 

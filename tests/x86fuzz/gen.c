@@ -15,7 +15,7 @@
 
 /* ---- what is left out ----------------------------------------------------------------------- */
 
-enum { ANY = 0xff };
+enum { ANY = 0xff, HAS_66 = 0xfe };
 enum { BOTH, M32, M64 };
 enum { L_ANY, L_LEGACY, L_VEX, L_VEX_L1 };
 enum { R_ANY, R_REG, R_MEM };
@@ -24,7 +24,7 @@ struct exclusion {
 	uint8_t enc, map, lo, hi; /* opcodes lo..hi */
 	uint8_t digit;            /* modrm.reg, ANY */
 	uint8_t rm;
-	uint8_t pp; /* ANY, or as in fz_form */
+	uint8_t pp; /* ANY, HAS_66, or as in fz_form */
 	uint8_t mode;
 	const char *why;
 };
@@ -80,6 +80,9 @@ static const struct exclusion exclusions[] = {
 	{L_LEGACY, 1, 0x2b, 0x2b, ANY, R_ANY, 3, BOTH, "SSE4A"},
 	{L_LEGACY, 1, 0xc7, 0xc7, 3, R_MEM, ANY, BOTH, "XRSTORS"},
 	{L_LEGACY, 1, 0xc7, 0xc7, 5, R_MEM, ANY, BOTH, "XSAVES"},
+	/* AMD and Intel differ */
+	{L_LEGACY, 0, 0xe8, 0xe9, ANY, R_ANY, HAS_66, M64, "16-bit near branches in 64-bit mode"},
+	{L_LEGACY, 1, 0x80, 0x8f, ANY, R_ANY, HAS_66, M64, "16-bit near branches in 64-bit mode"},
 };
 /* clang-format on */
 
@@ -102,6 +105,7 @@ void fz_list_excluded(void)
 /* An instruction's parts, as far as they can be told from the bytes. */
 struct parts {
 	unsigned enc, map, op, pp, l, modrm;
+	bool has_66;
 };
 
 static void parts_of(const struct fz_case *k, struct parts *p)
@@ -112,6 +116,7 @@ static void parts_of(const struct fz_case *k, struct parts *p)
 	for (;; b++) {
 		bool rex = !k->m32 && (*b & 0xf0) == 0x40;
 
+		p->has_66 |= *b == 0x66;
 		if (*b == 0xf3)
 			p->pp = 2;
 		else if (*b == 0xf2)
@@ -150,7 +155,7 @@ static bool excludes(const struct exclusion *e, const struct fz_case *k,
 		return false;
 	if (e->rm != R_ANY && (e->rm == R_REG) != (p->modrm >= 0xc0))
 		return false;
-	if (e->pp != ANY && e->pp != p->pp)
+	if (e->pp == HAS_66 ? !p->has_66 : e->pp != ANY && e->pp != p->pp)
 		return false;
 	return e->mode == BOTH || (e->mode == M32) == k->m32;
 }
@@ -386,6 +391,20 @@ static void aim(struct out *o, unsigned at)
 		k->in.gpr[index] = (uint32_t)k->in.gpr[index];
 }
 
+/*
+ * The XSAVE family gets aligned areas, whose header is often acceptable, and only the components that
+ * both processors have.
+ */
+static void xsave_case(struct fz_case *k)
+{
+	k->target = (FZ_DATA + 64 * fz_below(128)) & ~63ull;
+	if (fz_one_in(4))
+		k->target &= ~0xfffull;
+	k->in.gpr[X86_RAX] = fz_below(8);
+	k->in.gpr[X86_RDX] = 0;
+	k->xsave = true;
+}
+
 /* modrm and what follows; random bytes serve as SIB, displacement and immediate. */
 static void put_rest(struct out *o)
 {
@@ -398,6 +417,9 @@ static void put_rest(struct out *o)
 	for (unsigned n = 0; n < 12; n++)
 		byte(o, fz_one_in(3) ? fz_below(16) : fz_below(256));
 	k->target = pick_target();
+	if (k->form->map == 1 && (k->form->op == 0xae || k->form->op == 0xc7) &&
+	    k->form->enc == FZ_LEGACY)
+		xsave_case(k);
 	if (modrm < 0xc0 && !fz_one_in(16))
 		aim(o, at);
 	else
@@ -423,6 +445,7 @@ bool fz_make_case(struct fz_form *f, struct fz_case *k)
 	k->form = f;
 	k->m32 = f->m32;
 	k->len = 0;
+	k->xsave = false;
 	k->target = 0;
 	place_code(k);
 	gpr_fill(k);
@@ -445,5 +468,8 @@ bool fz_make_case(struct fz_form *f, struct fz_case *k)
 	len = x86_decode(k->code, 15, k->m32 ? MODE_32 : MODE_64, &i);
 	if (len && len <= 15)
 		k->len = len;
+	/* components that only the host has */
+	if (k->xsave && k->in.gpr[X86_RAX] & ~0x1full & 0xfff)
+		return false;
 	return !fz_excluded(k);
 }

@@ -124,6 +124,23 @@ static void context_leave(ucontext_t *uc)
 	phase = IDLE;
 }
 
+/* A trap outside of the case: lib/x86 itself fails. */
+static void crashed(int sig, const ucontext_t *uc)
+{
+	char text[128];
+
+	fflush(stdout);
+	if (cur_case) {
+		fz_disassemble(cur_case, text, sizeof(text));
+		fprintf(stderr, "x86fuzz: signal %d at %llx after '%s',", sig,
+			(unsigned long long)uc->uc_mcontext.gregs[REG_RIP], text);
+		for (unsigned n = 0; n < 15; n++)
+			fprintf(stderr, " %02x", cur_case->code[n]);
+		fprintf(stderr, "\n");
+	}
+	signal(sig, SIG_DFL);
+}
+
 static void on_trap(int sig, siginfo_t *si, void *context)
 {
 	ucontext_t *uc = context;
@@ -136,7 +153,7 @@ static void on_trap(int sig, siginfo_t *si, void *context)
 	} else if (phase == RUN) {
 		context_leave(uc);
 	} else {
-		signal(sig, SIG_DFL);
+		crashed(sig, uc);
 	}
 }
 
@@ -218,5 +235,10 @@ void fz_native_run(const struct fz_case *k, struct fz_result *r)
 	run_count++;
 	phase = ENTER;
 	__asm__ volatile("ud2" : : : "memory");
+	/* what returning from a signal does not restore: ID, NT */
+	__asm__ volatile("pushfq; andl $~0x204000, (%%rsp); popfq"
+			 :
+			 :
+			 : "memory", "cc");
 	run_count++;
 }

@@ -225,6 +225,13 @@ void fz_x87_state(uint8_t *xsave)
 	put16(xsave, fcw);
 	put16(xsave + 2, fsw);
 	xsave[4] = (uint8_t)ftw;
+	put16(xsave + 6, fz_below(0x800));
+	if (fz_one_in(2)) {
+		uint64_t fip = fz_rand() >> 32, fdp = fz_rand() >> 32;
+
+		memcpy(xsave + 8, &fip, 8);
+		memcpy(xsave + 16, &fdp, 8);
+	}
 	for (unsigned n = 0; n < 8; n++) {
 		uint8_t *st = xsave + 32 + 16 * n;
 
@@ -247,4 +254,24 @@ uint32_t fz_mxcsr(void)
 	if (fz_one_in(5))
 		v &= ~(fz_below(64) << 7);
 	return v;
+}
+
+void fz_xsave_area(uint8_t *p)
+{
+	uint32_t mxcsr = fz_mxcsr();
+	uint64_t h[8] = {fz_below(8)};
+
+	for (unsigned n = 160; n < 512; n += 32)
+		fz_vector(p + n, 32);
+	fz_x87_state(p);
+	if (fz_one_in(8))
+		mxcsr = (uint32_t)fz_rand();
+	memcpy(p + 24, &mxcsr, 4);
+	if (fz_one_in(2)) {
+		h[1] = 1ull << 63 | fz_below(8);
+		h[0] &= h[1] | (fz_one_in(8) ? 7 : 0);
+	}
+	if (fz_one_in(12))
+		h[fz_below(8)] |= fz_one_in(2) ? 1ull << fz_below(64) : fz_rand();
+	memcpy(p + 512, h, sizeof(h));
 }

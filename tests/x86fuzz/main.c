@@ -1,10 +1,10 @@
 /*
- * progs/x86fuzz.c - compares lib/x86 with this computer's processor on random instructions.
+ * x86fuzz/main.c - compares lib/x86 with this computer's processor on random instructions.
  *
  * See x86fuzz/fuzz.h for how. Ends with "N forms, M runs, K differences"; exit status 0 when K is 0,
  * 1 when it is not, 2 on wrong usage.
  */
-#include "../x86fuzz/fuzz.h"
+#include "fuzz.h"
 
 #include <getopt.h>
 #include <stdio.h>
@@ -22,6 +22,7 @@ struct options {
 
 struct totals {
 	uint64_t runs, differences;
+	unsigned reports;
 	unsigned forms; /* forms that did something */
 };
 
@@ -41,7 +42,7 @@ static void usage(FILE *f)
 		   "  --seed N       start of the random numbers (the time)\n"
 		   "  --form NAME    only forms whose name contains NAME: "
 		   "64.vex.66.l1.0f38.98\n"
-		   "  --reports N    print at most N differences (1)\n"
+		   "  --reports N    print at most N differences, one a form (1)\n"
 		   "  --all          do not prefer forms that are defined\n"
 		   "  --list         list the forms, with an example each, and exit\n"
 		   "  --excluded     list what is not compared and why, and exit\n");
@@ -128,9 +129,13 @@ static void seed_memory(const struct fz_case *k, bool everything)
 				fz_vector(n + b, 32);
 			memcpy(e, n, len);
 			fz_emu_touched(r);
-		} else if (k->target && at < len - 64) {
-			fz_vector(n + at, 32);
-			memcpy(e + at, n + at, 32);
+		} else if (k->target && at < len - (k->xsave ? 576 : 64)) {
+			if (k->xsave)
+				fz_xsave_area(n + at);
+			else
+				fz_vector(n + at, 32);
+			memcpy(e + at, n + at, k->xsave ? 576 : 32);
+			fz_emu_touched(r);
 		}
 	}
 }
@@ -182,8 +187,12 @@ static void run_one(struct fz_form *f, const struct options *o, struct totals *t
 	}
 	if (fz_equal(&k, &native, &emu))
 		return;
-	if (t->differences++ < o->max_reports)
+	t->differences++;
+	if (!f->reported && t->reports < o->max_reports) {
+		f->reported = true;
+		t->reports++;
 		fz_report(&k, &native, &emu);
+	}
 	memory_agree();
 }
 
