@@ -16,7 +16,14 @@
 #define PM_TIMER_HZ   3579545u
 #define PM_TIMER_BITS 24
 
-enum { PM1_STS = 0, PM1_EN = 2, PM1_CNT = 4, GPE0 = 0x20, SMI_EN = 0x30, SMI_STS = 0x34 };
+enum {
+	PM1_STS = 0,
+	PM1_EN = 2,
+	PM1_CNT = 4,
+	GPE0 = 0x20,
+	SMI_EN = 0x30,
+	SMI_STS = 0x34
+};
 
 enum {
 	STS_TIMER = 1 << 0,
@@ -26,7 +33,8 @@ enum {
 	STS_RTC = 1 << 10,
 	STS_WAKE = 1 << 15,
 	/* those with an enable bit */
-	EN_MASK = STS_TIMER | STS_GLOBAL | STS_POWER_BUTTON | STS_SLEEP_BUTTON | STS_RTC,
+	EN_MASK =
+		STS_TIMER | STS_GLOBAL | STS_POWER_BUTTON | STS_SLEEP_BUTTON | STS_RTC,
 };
 
 enum {
@@ -43,8 +51,8 @@ struct acpi_pm {
 	uint16_t sts, en, cnt;
 	uint32_t smi_en, smi_sts;
 	uint64_t gpe_sts, gpe_en;
-	uint64_t wraps;	 /* half turns of the timer that STS_TIMER was set for */
-	uint8_t apm[2];	 /* ports B2h, B3h */
+	uint64_t wraps; /* half turns of the timer that STS_TIMER was set for */
+	uint8_t apm[2]; /* ports B2h, B3h */
 	struct irq sci;
 	struct acpi_pm_user user;
 	struct timer half; /* the timer's top bit changes */
@@ -114,10 +122,10 @@ static uint8_t byte_read(struct acpi_pm *pm, uint64_t off)
 	case PM1_EN + 1: return byte_of(pm->en, off - PM1_EN);
 	case PM1_CNT:
 	case PM1_CNT + 1: return byte_of(pm->cnt, off - PM1_CNT);
-	case GPE0... GPE0 + 7: return byte_of(pm->gpe_sts, off - GPE0);
+	case GPE0 ... GPE0 + 7: return byte_of(pm->gpe_sts, off - GPE0);
 	case GPE0 + 8 ... GPE0 + 15: return byte_of(pm->gpe_en, off - GPE0 - 8);
-	case SMI_EN... SMI_EN + 3: return byte_of(pm->smi_en, off - SMI_EN);
-	case SMI_STS... SMI_STS + 3: return byte_of(pm->smi_sts, off - SMI_STS);
+	case SMI_EN ... SMI_EN + 3: return byte_of(pm->smi_en, off - SMI_EN);
+	case SMI_STS ... SMI_STS + 3: return byte_of(pm->smi_sts, off - SMI_STS);
 	default: return 0;
 	}
 }
@@ -144,15 +152,17 @@ static void byte_write(struct acpi_pm *pm, uint64_t off, uint8_t val)
 	case PM1_CNT + 1:
 		cnt_write(pm, (uint16_t)put_byte(pm->cnt, off - PM1_CNT, val));
 		return;
-	case GPE0... GPE0 + 7: pm->gpe_sts &= ~((uint64_t)val << 8 * (off - GPE0)); break;
+	case GPE0 ... GPE0 + 7:
+		pm->gpe_sts &= ~((uint64_t)val << 8 * (off - GPE0));
+		break;
 	case GPE0 + 8 ... GPE0 + 15:
 		pm->gpe_en = put_byte(pm->gpe_en, off - GPE0 - 8, val);
 		break;
-	case SMI_EN... SMI_EN + 3:
-		pm->smi_en = (uint32_t)put_byte(pm->smi_en, off - SMI_EN, val) |
-			     SMI_APMC;
+	case SMI_EN ... SMI_EN + 3:
+		pm->smi_en =
+			(uint32_t)put_byte(pm->smi_en, off - SMI_EN, val) | SMI_APMC;
 		break;
-	case SMI_STS... SMI_STS + 3:
+	case SMI_STS ... SMI_STS + 3:
 		pm->smi_sts &= ~((uint32_t)val << 8 * (off - SMI_STS));
 		break;
 	default: break;
@@ -221,11 +231,11 @@ static const struct io_ops apm_ops = {
 /* ---- state ---- */
 
 static const struct state_field fields[] = {
-	STATE(struct acpi_pm, sts),	STATE(struct acpi_pm, en),
-	STATE(struct acpi_pm, cnt),	STATE(struct acpi_pm, smi_en),
+	STATE(struct acpi_pm, sts),     STATE(struct acpi_pm, en),
+	STATE(struct acpi_pm, cnt),     STATE(struct acpi_pm, smi_en),
 	STATE(struct acpi_pm, smi_sts), STATE(struct acpi_pm, gpe_sts),
-	STATE(struct acpi_pm, gpe_en),	STATE(struct acpi_pm, wraps),
-	STATE(struct acpi_pm, apm),	{0},
+	STATE(struct acpi_pm, gpe_en),  STATE(struct acpi_pm, wraps),
+	STATE(struct acpi_pm, apm),     {0},
 };
 
 static int loaded(void *dev)

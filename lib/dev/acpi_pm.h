@@ -7,14 +7,16 @@
 
 #include "vm/env.h"
 
-#define ACPI_PM_BASE  0x600 /* PM1 events 0, PM1 control 4, timer 8, GPE0 20h, SMI_EN 30h */
+#define ACPI_PM_BASE \
+	0x600 /* PM1 events 0, PM1 control 4, timer 8, GPE0 20h, SMI_EN 30h */
 #define ACPI_PM_LEN   0x40
-#define ACPI_PM_TIMER 8     /* offset of the timer */
-#define ACPI_PM_GPE0  0x20  /* offset of GPE0: ACPI_PM_GPES/8 status bytes, as many enable bytes */
-#define ACPI_PM_GPES  64
-#define ACPI_SMI_CMD  0xb2  /* port: these values turn ACPI mode (SCI_EN) on and off */
-#define ACPI_ENABLE   0x02
-#define ACPI_DISABLE  0x03
+#define ACPI_PM_TIMER 8 /* offset of the timer */
+#define ACPI_PM_GPE0 \
+	0x20 /* offset of GPE0: ACPI_PM_GPES/8 status bytes, as many enable bytes */
+#define ACPI_PM_GPES 64
+#define ACPI_SMI_CMD 0xb2 /* port: these values turn ACPI mode (SCI_EN) on and off */
+#define ACPI_ENABLE  0x02
+#define ACPI_DISABLE 0x03
 
 struct acpi_pm;
 

@@ -17,8 +17,8 @@
 #include "base/mem.h"
 #include "base/time.h"
 
-#define PIT_HZ	      1193182ull
-#define NEVER	      UINT64_MAX
+#define PIT_HZ        1193182ull
+#define NEVER         UINT64_MAX
 #define MIN_PERIOD_NS 20000 /* faster edges than this are spread out */
 #define REFRESH_NS    15085 /* port 61h bit 4 toggles with the memory refresh */
 
@@ -27,17 +27,17 @@ enum { RW_LATCH, RW_LOW, RW_HIGH, RW_BOTH };
 struct counter {
 	uint8_t mode, bcd, rw; /* of the control word */
 	uint8_t gate;
-	uint8_t counting;	    /* a count was written since the control word */
-	uint8_t triggered;	    /* modes 1, 5: the gate went up since then */
+	uint8_t counting;            /* a count was written since the control word */
+	uint8_t triggered;           /* modes 1, 5: the gate went up since then */
 	uint8_t write_low, have_low; /* RW_BOTH: the first byte waits for the second */
-	uint8_t read_high;	     /* RW_BOTH: the next read gives the high byte */
+	uint8_t read_high;           /* RW_BOTH: the next read gives the high byte */
 	uint8_t latched, status_latched, status;
 	uint16_t latch;
-	uint32_t count;	   /* 1-65536 (10000 in BCD) */
-	uint32_t next;	   /* modes 2, 3: written while counting; 0: none */
-	uint64_t next_at;  /* the tick at which it is loaded */
-	uint64_t start;	   /* the tick at which `count` was loaded */
-	uint64_t held;	   /* gate low in modes 0, 4: ticks gone when it fell */
+	uint32_t count;   /* 1-65536 (10000 in BCD) */
+	uint32_t next;    /* modes 2, 3: written while counting; 0: none */
+	uint64_t next_at; /* the tick at which it is loaded */
+	uint64_t start;   /* the tick at which `count` was loaded */
+	uint64_t held;    /* gate low in modes 0, 4: ticks gone when it fell */
 };
 
 struct i8254 {
@@ -62,7 +62,8 @@ static uint64_t tick_now(const struct i8254 *pit)
 /* The first nanosecond of tick `t`. */
 static uint64_t tick_to_ns(uint64_t t)
 {
-	unsigned __int128 ns = ((unsigned __int128)t * NS_PER_SEC + PIT_HZ - 1) / PIT_HZ;
+	unsigned __int128 ns =
+		((unsigned __int128)t * NS_PER_SEC + PIT_HZ - 1) / PIT_HZ;
 
 	return ns > NEVER ? NEVER : (uint64_t)ns;
 }
@@ -103,8 +104,7 @@ static bool output(const struct counter *c, uint64_t t)
 	case 0: return is_running(c) && e > c->count;
 	case 1: return !is_running(c) || e == 0 || e > c->count;
 	case 2: return !is_running(c) || !c->gate || e % c->count != c->count - 1;
-	case 3:
-		return !is_running(c) || !c->gate || e % c->count < (c->count + 1) / 2;
+	case 3: return !is_running(c) || !c->gate || e % c->count < (c->count + 1) / 2;
 	default: return !is_running(c) || e != c->count + 1ull; /* 4, 5 */
 	}
 }
@@ -249,8 +249,8 @@ static void load_count(struct i8254 *pit, struct counter *c, uint16_t raw)
 
 static uint8_t status(const struct counter *c, uint64_t t)
 {
-	return (uint8_t)(output(c, t) << 7 | (!c->counting || c->next) << 6 | c->rw << 4 |
-			 c->mode << 1 | c->bcd);
+	return (uint8_t)(output(c, t) << 7 | (!c->counting || c->next) << 6 |
+			 c->rw << 4 | c->mode << 1 | c->bcd);
 }
 
 static void latch_count(struct counter *c, uint64_t t)
@@ -423,19 +423,19 @@ static const struct io_ops port61_ops = {
 
 /* ---- state ---- */
 
-#define COUNTER_STATE(n)                                                              \
-	STATE(struct i8254, c[n].mode), STATE(struct i8254, c[n].bcd),                \
-		STATE(struct i8254, c[n].rw), STATE(struct i8254, c[n].gate),         \
-		STATE(struct i8254, c[n].counting),                                   \
-		STATE(struct i8254, c[n].triggered),                                  \
-		STATE(struct i8254, c[n].write_low),                                  \
-		STATE(struct i8254, c[n].have_low),                                   \
-		STATE(struct i8254, c[n].read_high),                                  \
-		STATE(struct i8254, c[n].latched),                                    \
-		STATE(struct i8254, c[n].status_latched),                             \
-		STATE(struct i8254, c[n].status), STATE(struct i8254, c[n].latch),    \
-		STATE(struct i8254, c[n].count), STATE(struct i8254, c[n].next),      \
-		STATE(struct i8254, c[n].next_at), STATE(struct i8254, c[n].start),   \
+#define COUNTER_STATE(n)                                                            \
+	STATE(struct i8254, c[n].mode), STATE(struct i8254, c[n].bcd),              \
+		STATE(struct i8254, c[n].rw), STATE(struct i8254, c[n].gate),       \
+		STATE(struct i8254, c[n].counting),                                 \
+		STATE(struct i8254, c[n].triggered),                                \
+		STATE(struct i8254, c[n].write_low),                                \
+		STATE(struct i8254, c[n].have_low),                                 \
+		STATE(struct i8254, c[n].read_high),                                \
+		STATE(struct i8254, c[n].latched),                                  \
+		STATE(struct i8254, c[n].status_latched),                           \
+		STATE(struct i8254, c[n].status), STATE(struct i8254, c[n].latch),  \
+		STATE(struct i8254, c[n].count), STATE(struct i8254, c[n].next),    \
+		STATE(struct i8254, c[n].next_at), STATE(struct i8254, c[n].start), \
 		STATE(struct i8254, c[n].held)
 
 static const struct state_field fields[] = {

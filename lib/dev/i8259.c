@@ -337,19 +337,17 @@ static const struct io_ops elcr_ops = {
 
 /* ---- state ---- */
 
-#define CHIP_STATE(n)                                                             \
-	STATE(struct i8259, chip[n].lines), STATE(struct i8259, chip[n].irr),     \
-		STATE(struct i8259, chip[n].imr), STATE(struct i8259, chip[n].isr), \
-		STATE(struct i8259, chip[n].base),                                \
-		STATE(struct i8259, chip[n].lowest),                              \
-		STATE(struct i8259, chip[n].step),                                \
-		STATE(struct i8259, chip[n].icw1),                                \
-		STATE(struct i8259, chip[n].icw4),                                \
-		STATE(struct i8259, chip[n].read_isr),                            \
-		STATE(struct i8259, chip[n].poll),                                \
-		STATE(struct i8259, chip[n].special_mask),                        \
-		STATE(struct i8259, chip[n].rotate),                              \
-		STATE(struct i8259, chip[n].elcr)
+#define CHIP_STATE(n)                                                                 \
+	STATE(struct i8259, chip[n].lines), STATE(struct i8259, chip[n].irr),         \
+		STATE(struct i8259, chip[n].imr), STATE(struct i8259, chip[n].isr),   \
+		STATE(struct i8259, chip[n].base),                                    \
+		STATE(struct i8259, chip[n].lowest),                                  \
+		STATE(struct i8259, chip[n].step), STATE(struct i8259, chip[n].icw1), \
+		STATE(struct i8259, chip[n].icw4),                                    \
+		STATE(struct i8259, chip[n].read_isr),                                \
+		STATE(struct i8259, chip[n].poll),                                    \
+		STATE(struct i8259, chip[n].special_mask),                            \
+		STATE(struct i8259, chip[n].rotate), STATE(struct i8259, chip[n].elcr)
 
 static const struct state_field fields[] = {CHIP_STATE(0), CHIP_STATE(1), {0}};
 
@@ -410,8 +408,7 @@ struct i8259 *i8259_new(const struct vm_env *env, const struct irq *intr,
 	for (unsigned n = 0; n < CHIPS; n++)
 		pic->io[n] = (struct io_range){
 			.ops = &io_ops[n], .dev = pic, .name = "i8259"};
-	pic->io_elcr =
-		(struct io_range){.ops = &elcr_ops, .dev = pic, .name = "elcr"};
+	pic->io_elcr = (struct io_range){.ops = &elcr_ops, .dev = pic, .name = "elcr"};
 	i8259_reset(pic);
 	if (bus_map(env->pio, &pic->io[MASTER], 0x20, 2) ||
 	    bus_map(env->pio, &pic->io[SLAVE], 0xa0, 2) ||

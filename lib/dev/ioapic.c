@@ -28,13 +28,13 @@ enum {
 };
 #define E_DEST_SHIFT 56
 
-#define MSI_BASE      0xfee00000u
-#define MSI_ASSERT    0x4000
-#define MODE_LOWEST   1
+#define MSI_BASE    0xfee00000u
+#define MSI_ASSERT  0x4000
+#define MODE_LOWEST 1
 
 struct ioapic {
 	uint64_t entry[IOAPIC_PINS];
-	uint32_t lines;	 /* levels of the inputs, after polarity: 1 = asserted */
+	uint32_t lines; /* levels of the inputs, after polarity: 1 = asserted */
 	uint8_t select, id;
 	uint8_t reset_id;
 	const struct vm_env *env; /* borrowed */
@@ -75,7 +75,8 @@ static void set_line(void *ctx, unsigned n, bool level)
 	if (n >= IOAPIC_PINS)
 		return;
 	was = io->lines & BIT(n);
-	io->lines = level ? io->lines | (uint32_t)BIT(n) : io->lines & ~(uint32_t)BIT(n);
+	io->lines =
+		level ? io->lines | (uint32_t)BIT(n) : io->lines & ~(uint32_t)BIT(n);
 	if (!level || was)
 		return;
 	if (io->entry[n] & E_LEVEL)
@@ -186,8 +187,8 @@ static int loaded(void *dev)
 	io->lines &= (uint32_t)BIT(IOAPIC_PINS) - 1;
 	io->id &= 15;
 	for (unsigned n = 0; n < IOAPIC_PINS; n++)
-		io->entry[n] &= (uint64_t)0xff << E_DEST_SHIFT | E_WRITABLE |
-				E_REMOTE_IRR;
+		io->entry[n] &=
+			(uint64_t)0xff << E_DEST_SHIFT | E_WRITABLE | E_REMOTE_IRR;
 	if (io->user.routes)
 		io->user.routes(io->user.ctx, io->entry, IOAPIC_PINS);
 	return 0;

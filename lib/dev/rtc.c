@@ -43,22 +43,22 @@ enum { C_IRQ = 0x80, C_PF = 0x40, C_AF = 0x20, C_UF = 0x10 };
 enum { D_VALID = 0x80 };
 enum { HOUR_PM = 0x80, ALARM_ANY = 0xc0 };
 
-#define UIP_NS	      244000ull /* the flag goes up so long before an update */
-#define BASE_HZ	      32768ull
-#define DAY	      86400
+#define UIP_NS        244000ull /* the flag goes up so long before an update */
+#define BASE_HZ       32768ull
+#define DAY           86400
 #define MAX_EPOCH     253402300799ll /* year 9999 */
-#define MIN_REPEAT_NS 61000ull	     /* between interrupts that are made up for */
+#define MIN_REPEAT_NS 61000ull       /* between interrupts that are made up for */
 
 struct rtc {
 	uint8_t nvram[RTC_NVRAM];
 	uint8_t index, index2;
 	uint8_t connected;
-	uint8_t stopped;    /* SET, or the divider in reset: nvram holds the time */
-	int64_t epoch;	    /* the time at clock time `epoch_ns` */
+	uint8_t stopped; /* SET, or the divider in reset: nvram holds the time */
+	int64_t epoch;   /* the time at clock time `epoch_ns` */
 	uint64_t epoch_ns;
-	int64_t seen;	    /* second up to which updates and alarms were noticed */
-	uint64_t periods;   /* periodic interrupts up to here were noticed */
-	uint32_t lost;	    /* periodic interrupts to be made up for */
+	int64_t seen;     /* second up to which updates and alarms were noticed */
+	uint64_t periods; /* periodic interrupts up to here were noticed */
+	uint32_t lost;    /* periodic interrupts to be made up for */
 	struct irq irq;
 	struct timer periodic, second;
 	struct loop *loop; /* borrowed */
@@ -132,8 +132,7 @@ static void time_to_regs(struct rtc *rtc)
 static void regs_to_time(struct rtc *rtc)
 {
 	uint8_t c = rtc->nvram[RTC_CENTURY];
-	int year = ((c >> 4) * 10 + (c & 15)) * 100 +
-		   decode(rtc, rtc->nvram[REG_YEAR]);
+	int year = ((c >> 4) * 10 + (c & 15)) * 100 + decode(rtc, rtc->nvram[REG_YEAR]);
 	struct tm tm = {
 		.tm_sec = decode(rtc, rtc->nvram[REG_SEC]),
 		.tm_min = decode(rtc, rtc->nvram[REG_MIN]),
@@ -268,9 +267,8 @@ static void arm_second(struct rtc *rtc)
 	if (rtc->stopped || !(rtc->nvram[REG_B] & (B_UIE | B_AIE)))
 		timer_cancel(&rtc->second);
 	else
-		timer_set(&rtc->second,
-			  rtc->epoch_ns +
-				  (since_epoch(rtc) / NS_PER_SEC + 1) * NS_PER_SEC);
+		timer_set(&rtc->second, rtc->epoch_ns + (since_epoch(rtc) / NS_PER_SEC +
+							 1) * NS_PER_SEC);
 }
 
 static void on_second(void *ctx)
@@ -285,8 +283,8 @@ static void on_second(void *ctx)
 
 static bool is_time(unsigned at)
 {
-	return at == REG_SEC || at == REG_MIN || (at >= REG_HOUR && at <= REG_YEAR &&
-						  at != REG_HOUR_ALARM) ||
+	return at == REG_SEC || at == REG_MIN ||
+	       (at >= REG_HOUR && at <= REG_YEAR && at != REG_HOUR_ALARM) ||
 	       at == RTC_CENTURY;
 }
 
@@ -441,11 +439,16 @@ static const struct io_ops rtc_ops = {
 /* ---- state ---- */
 
 static const struct state_field fields[] = {
-	STATE(struct rtc, nvram),    STATE(struct rtc, index),
-	STATE(struct rtc, index2),   STATE(struct rtc, connected),
-	STATE(struct rtc, stopped),  STATE(struct rtc, epoch),
-	STATE(struct rtc, epoch_ns), STATE(struct rtc, seen),
-	STATE(struct rtc, periods),  STATE(struct rtc, lost),
+	STATE(struct rtc, nvram),
+	STATE(struct rtc, index),
+	STATE(struct rtc, index2),
+	STATE(struct rtc, connected),
+	STATE(struct rtc, stopped),
+	STATE(struct rtc, epoch),
+	STATE(struct rtc, epoch_ns),
+	STATE(struct rtc, seen),
+	STATE(struct rtc, periods),
+	STATE(struct rtc, lost),
 	{0},
 };
 

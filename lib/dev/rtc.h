@@ -4,9 +4,9 @@
 
 #include "vm/env.h"
 
-#define RTC_NVRAM    256 /* bytes: 128 behind ports 70h/71h, 128 more behind 72h/73h */
-#define RTC_FIRST    0x0e /* the first byte that is memory */
-#define RTC_CENTURY  0x32
+#define RTC_NVRAM   256  /* bytes: 128 behind ports 70h/71h, 128 more behind 72h/73h */
+#define RTC_FIRST   0x0e /* the first byte that is memory */
+#define RTC_CENTURY 0x32
 
 struct rtc;
 

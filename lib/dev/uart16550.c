@@ -19,7 +19,14 @@ enum reg { RBR_THR, IER, IIR_FCR, LCR, MCR, LSR, MSR, SCR, REGS };
 
 enum { IER_RX = 1, IER_TX = 2, IER_LINE = 4, IER_MODEM = 8 };
 /* Bits 3:0 of IIR, highest priority first. */
-enum { IIR_LINE = 6, IIR_RX = 4, IIR_TIMEOUT = 12, IIR_TX = 2, IIR_MODEM = 0, IIR_NONE = 1 };
+enum {
+	IIR_LINE = 6,
+	IIR_RX = 4,
+	IIR_TIMEOUT = 12,
+	IIR_TX = 2,
+	IIR_MODEM = 0,
+	IIR_NONE = 1
+};
 #define IIR_FIFOS 0xc0
 enum { FCR_ENABLE = 1, FCR_CLEAR_RX = 2, FCR_CLEAR_TX = 4, FCR_DMA = 8 };
 enum { LCR_BREAK = 0x40, LCR_DLAB = 0x80 };
@@ -27,8 +34,8 @@ enum { MCR_DTR = 1, MCR_RTS = 2, MCR_OUT1 = 4, MCR_OUT2 = 8, MCR_LOOP = 16 };
 enum { LSR_READY = 1, LSR_OVERRUN = 2, LSR_BREAK = 16, LSR_THRE = 32, LSR_TEMT = 64 };
 enum { MSR_CTS = 0x10, MSR_DSR = 0x20, MSR_RI = 0x40, MSR_DCD = 0x80, MSR_TERI = 4 };
 
-#define FIFO_SIZE  16
-#define CLOCK_HZ   115200u /* / divisor = bits per second */
+#define FIFO_SIZE 16
+#define CLOCK_HZ  115200u /* / divisor = bits per second */
 
 struct uart16550 {
 	uint8_t fifo[FIFO_SIZE]; /* a ring */
@@ -336,13 +343,20 @@ static const struct io_ops uart_ops = {
 /* ---- state ---- */
 
 static const struct state_field fields[] = {
-	STATE(struct uart16550, fifo),      STATE(struct uart16550, head),
-	STATE(struct uart16550, count),     STATE(struct uart16550, ier),
-	STATE(struct uart16550, fcr),       STATE(struct uart16550, lcr),
-	STATE(struct uart16550, mcr),       STATE(struct uart16550, lsr),
-	STATE(struct uart16550, msr),       STATE(struct uart16550, scr),
-	STATE(struct uart16550, thr_event), STATE(struct uart16550, timed_out),
-	STATE(struct uart16550, divisor),   STATE(struct uart16550, last),
+	STATE(struct uart16550, fifo),
+	STATE(struct uart16550, head),
+	STATE(struct uart16550, count),
+	STATE(struct uart16550, ier),
+	STATE(struct uart16550, fcr),
+	STATE(struct uart16550, lcr),
+	STATE(struct uart16550, mcr),
+	STATE(struct uart16550, lsr),
+	STATE(struct uart16550, msr),
+	STATE(struct uart16550, scr),
+	STATE(struct uart16550, thr_event),
+	STATE(struct uart16550, timed_out),
+	STATE(struct uart16550, divisor),
+	STATE(struct uart16550, last),
 	{0},
 };
 
@@ -350,8 +364,7 @@ static int loaded(void *dev)
 {
 	struct uart16550 *u = dev;
 
-	if (u->head >= FIFO_SIZE || u->count > capacity(u) ||
-	    u->last > UINT64_MAX / 2)
+	if (u->head >= FIFO_SIZE || u->count > capacity(u) || u->last > UINT64_MAX / 2)
 		return -EINVAL;
 	u->lsr = (u->lsr & (LSR_OVERRUN | LSR_BREAK)) | LSR_THRE | LSR_TEMT |
 		 (u->count ? LSR_READY : 0);
@@ -408,8 +421,8 @@ struct uart16550 *uart16550_new(const struct vm_env *env, unsigned index, uint16
 	u->io = (struct io_range){.ops = &uart_ops, .dev = u, .name = "uart16550"};
 	timer_init(&u->timeout, env->loop, on_timeout, u);
 	if (bus_map(env->pio, &u->io, base, REGS)) {
-		err_set(err, EEXIST, "ports 0x%x to 0x%x are taken: no serial port", base,
-			base + REGS - 1);
+		err_set(err, EEXIST, "ports 0x%x to 0x%x are taken: no serial port",
+			base, base + REGS - 1);
 		uart16550_free(u);
 		return NULL;
 	}
