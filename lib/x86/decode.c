@@ -215,10 +215,9 @@ static void memory_32(struct dec *d, unsigned mod, unsigned rm)
 		unsigned index = (sib >> 3 & 7) | (d->rex & REX_X ? 8 : 0);
 
 		base = sib & 7;
-		if (index != 4) {
+		if (index != 4) /* as a vector register it is one: vec_special.c */
 			i->index = (uint8_t)R_OFF(index);
-			i->scale = (uint8_t)(sib >> 6);
-		}
+		i->scale = (uint8_t)(sib >> 6);
 	}
 	if (mod == 0 && base == 5) {
 		i->disp = (int32_t)fetch_signed(d, 4);

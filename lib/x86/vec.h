@@ -186,9 +186,52 @@ unsigned vec_emit_x87(unsigned n, uint8_t modrm, bool flags, uint8_t *p);
 
 void vec_first(struct x86_cpu *c, const struct insn *i);
 
+/* As op_next() of op_tmpl.h: the next instruction of the block; the last thing a handler does. */
+static inline void vec_next(struct x86_cpu *c, const struct insn *i)
+{
+	c->cur = i + 1;
+	i[1].fn(c, i + 1);
+}
+
+_Noreturn void vec_refuse_sse(struct x86_cpu *c);
+_Noreturn void vec_refuse_vex(struct x86_cpu *c);
+
 /* May a vector instruction run now? Raises #UD or #NM. */
-void vec_check_sse(struct x86_cpu *c);
-void vec_check_vex(struct x86_cpu *c);
+static inline void vec_check_sse(struct x86_cpu *c)
+{
+	if (unlikely(c->cr0 & (CR0_EM | CR0_TS)) || unlikely(!(c->cr4 & CR4_OSFXSR)))
+		vec_refuse_sse(c);
+}
+
+static inline bool vec_vex_enabled(const struct x86_cpu *c)
+{
+	return c->cr4 & CR4_OSXSAVE && (c->xcr0 & 6) == 6 && in_protected(c);
+}
+
+static inline void vec_check_vex(struct x86_cpu *c)
+{
+	if (unlikely(c->cr0 & CR0_TS) || unlikely(!vec_vex_enabled(c)))
+		vec_refuse_vex(c);
+}
+
+/*
+ * Can all of [va, va + len) be accessed? The manual does not say which byte the fault of a long
+ * operand names; AMD's processors look at the first and then the last. At most 4096 bytes.
+ */
+static inline void vec_probe_write(struct x86_cpu *c, uint64_t va, unsigned len)
+{
+	mem_probe_write(c, va, 1);
+	mem_probe_write(c, va + len - 1, 1);
+}
+
+static inline void vec_probe_read(struct x86_cpu *c, uint64_t va, unsigned len)
+{
+	if (!((va ^ (va + len - 1)) & PAGE_MASK))
+		return; /* reading it will do */
+	mem_load8(c, va);
+	mem_load8(c, va + len - 1);
+}
+
 /* MMX: #UD, #NM, #MF; then x87 state is in c->xsave with TOP = 0 and all tags valid. */
 void vec_check_mmx(struct x86_cpu *c);
 void vec_enter_mmx(struct x86_cpu *c);

@@ -8,21 +8,14 @@
 
 /* ---- may it run? ---------------------------------------------------------------------------- */
 
-void vec_check_sse(struct x86_cpu *c)
+void vec_refuse_sse(struct x86_cpu *c)
 {
-	if (likely(!(c->cr0 & (CR0_EM | CR0_TS)) && c->cr4 & CR4_OSFXSR))
-		return;
 	x86_raise(c, c->cr0 & CR0_EM || !(c->cr4 & CR4_OSFXSR) ? EX_UD : EX_NM);
 }
 
-void vec_check_vex(struct x86_cpu *c)
+void vec_refuse_vex(struct x86_cpu *c)
 {
-	if (likely(c->cr4 & CR4_OSXSAVE && (c->xcr0 & 6) == 6 && in_protected(c) &&
-		   !(c->cr0 & CR0_TS)))
-		return;
-	if (!(c->cr4 & CR4_OSXSAVE) || (c->xcr0 & 6) != 6 || !in_protected(c))
-		x86_raise(c, EX_UD);
-	x86_raise(c, EX_NM);
+	x86_raise(c, vec_vex_enabled(c) ? EX_NM : EX_UD);
 }
 
 void vec_check_mmx(struct x86_cpu *c)
@@ -49,13 +42,22 @@ static inline void *reg_at(struct x86_cpu *c, uint16_t base, uint8_t n)
 	return (char *)c + base + 8u * n;
 }
 
-static inline void call_init(struct x86_cpu *c, const struct insn *i,
-			     const struct vec_code_entry *e, struct vec_call *call)
+static void call_init(struct x86_cpu *c, const struct insn *i,
+		      const struct vec_code_entry *e, struct vec_call *call)
 {
 	call->code = e;
 	call->r = reg_at(c, e->r, i->reg);
+	call->m = reg_at(c, e->m, i->rm);
 	call->v = reg_at(c, e->v, i->vvvv);
 	call->l = xs_xmm(c, i->sel);
+}
+
+/* The same and the call, for what runs as it is: no buffer, no exception to expect. */
+static inline void call_direct(struct x86_cpu *c, const struct insn *i,
+			       const struct vec_code_entry *e, void *m)
+{
+	e->fn(reg_at(c, e->r, i->reg), m, reg_at(c, e->v, i->vvvv), xs_xmm(c, i->sel),
+	      c);
 }
 
 /* MXCSR.MM (APM 1 4.2.2): load-op instructions take any address. */
@@ -66,27 +68,14 @@ static bool misaligned_allowed(struct x86_cpu *c, const struct vec_code_entry *e
 	return v & MXCSR_MM && !(e->flags & V_VA);
 }
 
-static inline uint64_t mem_at(struct x86_cpu *c, const struct insn *i,
-			      const struct vec_code_entry *e, enum access acc)
+static uint64_t mem_at(struct x86_cpu *c, const struct insn *i,
+		       const struct vec_code_entry *e, enum access acc)
 {
 	uint64_t va = ea_linear(c, i, e->size, acc);
 
 	if (unlikely(va & e->align) && !misaligned_allowed(c, e))
 		x86_raise_code(c, EX_GP, 0);
 	return va;
-}
-
-/* Where the memory source can be read: guest memory itself, or its copy in `buf`. */
-static inline void *mem_source(struct x86_cpu *c, const struct insn *i,
-			       const struct vec_code_entry *e, void *buf)
-{
-	uint64_t va = mem_at(c, i, e, ACC_READ);
-	const struct tlb_entry *t = tlb_at(c, va);
-
-	if (likely(((va + e->size - 1) & PAGE_MASK) == t->tag_read && !(va & e->align)))
-		return (void *)(va + t->addend);
-	mem_read(c, va, buf, e->size);
-	return buf;
 }
 
 /* MXCSR into the host's register: only when it leaves no exception unmasked. */
@@ -101,66 +90,104 @@ static bool mxcsr_go_live(struct x86_cpu *c)
 	return true;
 }
 
-static inline void call_run(struct x86_cpu *c, const struct vec_call *k)
+static void call_run(struct x86_cpu *c, const struct vec_call *k)
 {
-	if (k->code->flags & V_FP && unlikely(!(c->fp_live & FP_LIVE_MXCSR)) &&
-	    !mxcsr_go_live(c)) {
+	if (k->code->flags & V_FP && !(c->fp_live & FP_LIVE_MXCSR) && !mxcsr_go_live(c))
 		vec_call_unmasked(c, k);
-		return;
-	}
-	k->code->fn(k->r, k->m, k->v, k->l, c);
+	else
+		k->code->fn(k->r, k->m, k->v, k->l, c);
 }
 
-static void store_run(struct x86_cpu *c, const struct insn *i, struct vec_call *k)
+/* Does `e` need MXCSR, which is not in the host's register? */
+static inline bool needs_mxcsr(const struct x86_cpu *c, const struct vec_code_entry *e)
 {
-	const struct vec_code_entry *e = k->code;
-	uint64_t va = mem_at(c, i, e, ACC_WRITE);
-	const struct tlb_entry *t = tlb_at(c, va);
-	uint8_t buf[32] __attribute__((aligned(32)));
+	return e->flags & V_FP && !(c->fp_live & FP_LIVE_MXCSR);
+}
 
-	if (likely(((va + e->size - 1) & PAGE_MASK) == t->tag_write &&
-		   !(e->flags & V_FP))) {
-		k->m = (void *)(va + t->addend);
-		e->fn(k->r, k->m, k->v, k->l, c);
-		return;
-	}
+/* ---- all cases, by a buffer --------------------------------------------------------------------- */
+
+#define SLOW __attribute__((noinline, cold))
+
+SLOW static void reg_slow(struct x86_cpu *c, const struct insn *i)
+{
+	struct vec_call k;
+
+	call_init(c, i, i->data, &k);
+	call_run(c, &k);
+}
+
+SLOW static void load_slow(struct x86_cpu *c, const struct insn *i)
+{
+	const struct vec_code_entry *e = i->data;
+	uint8_t buf[32] __attribute__((aligned(32)));
+	struct vec_call k;
+
+	mem_read(c, mem_at(c, i, e, ACC_READ), buf, e->size);
+	call_init(c, i, e, &k);
+	k.m = buf;
+	call_run(c, &k);
+}
+
+SLOW static void store_slow(struct x86_cpu *c, const struct insn *i)
+{
+	const struct vec_code_entry *e = i->data;
+	uint8_t buf[32] __attribute__((aligned(32)));
+	uint64_t va = mem_at(c, i, e, ACC_WRITE);
+	struct vec_call k;
+
 	mem_probe_write(c, va, e->size);
-	k->m = buf;
-	call_run(c, k);
+	call_init(c, i, e, &k);
+	k.m = buf;
+	call_run(c, &k);
 	mem_write(c, va, buf, e->size);
 }
 
 /* ---- handlers ---------------------------------------------------------------------------------- */
 
-#define CLASS(name, check)                                                \
-	static void name##_reg(struct x86_cpu *c, const struct insn *i)   \
-	{                                                                 \
-		const struct vec_code_entry *e = i->data;                 \
-		struct vec_call k;                                        \
-                                                                          \
-		check(c);                                                 \
-		call_init(c, i, e, &k);                                   \
-		k.m = reg_at(c, e->m, i->rm);                             \
-		call_run(c, &k);                                          \
-	}                                                                 \
-	static void name##_load(struct x86_cpu *c, const struct insn *i)  \
-	{                                                                 \
-		const struct vec_code_entry *e = i->data;                 \
-		uint8_t buf[32] __attribute__((aligned(32)));             \
-		struct vec_call k;                                        \
-                                                                          \
-		check(c);                                                 \
-		call_init(c, i, e, &k);                                   \
-		k.m = mem_source(c, i, e, buf);                           \
-		call_run(c, &k);                                          \
-	}                                                                 \
-	static void name##_store(struct x86_cpu *c, const struct insn *i) \
-	{                                                                 \
-		struct vec_call k;                                        \
-                                                                          \
-		check(c);                                                 \
-		call_init(c, i, i->data, &k);                             \
-		store_run(c, i, &k);                                      \
+#define CLASS(name, check)                                                        \
+	static void name##_reg(struct x86_cpu *c, const struct insn *i)           \
+	{                                                                         \
+		const struct vec_code_entry *e = i->data;                         \
+                                                                                  \
+		check(c);                                                         \
+		if (unlikely(needs_mxcsr(c, e)))                                  \
+			reg_slow(c, i);                                           \
+		else                                                              \
+			call_direct(c, i, e, reg_at(c, e->m, i->rm));             \
+		vec_next(c, i);                                                   \
+	}                                                                         \
+	static void name##_load(struct x86_cpu *c, const struct insn *i)          \
+	{                                                                         \
+		const struct vec_code_entry *e = i->data;                         \
+		uint64_t va;                                                      \
+		const struct tlb_entry *t;                                        \
+                                                                                  \
+		check(c);                                                         \
+		va = ea_linear(c, i, e->size, ACC_READ);                          \
+		t = tlb_at(c, va);                                                \
+		if (likely(((va + e->size - 1) & PAGE_MASK) == t->tag_read) &&    \
+		    likely(!(va & e->align)) && likely(!needs_mxcsr(c, e)))       \
+			call_direct(c, i, e, (void *)(va + t->addend));           \
+		else                                                              \
+			load_slow(c, i);                                          \
+		vec_next(c, i);                                                   \
+	}                                                                         \
+	static void name##_store(struct x86_cpu *c, const struct insn *i)         \
+	{                                                                         \
+		const struct vec_code_entry *e = i->data;                         \
+		uint64_t va;                                                      \
+		const struct tlb_entry *t;                                        \
+                                                                                  \
+		check(c);                                                         \
+		va = ea_linear(c, i, e->size, ACC_WRITE);                         \
+		t = tlb_at(c, va);                                                \
+		if (likely(((va + e->size - 1) & PAGE_MASK) == t->tag_write) &&   \
+		    likely(!(va & e->align)) && likely(!(e->flags & V_FP))) {     \
+			call_direct(c, i, e, (void *)(va + t->addend));           \
+			vec_next(c, i);                                           \
+			return;                                                   \
+		}                                                                 \
+		store_slow(c, i); /* may have lowered c->end: back to the loop */ \
 	}
 CLASS(sse, vec_check_sse)
 CLASS(vex, vec_check_vex)
@@ -170,25 +197,27 @@ CLASS(vex, vec_check_vex)
 static void mmx_run(struct x86_cpu *c, const struct insn *i)
 {
 	const struct vec_code_entry *e = i->data;
-	uint8_t buf[32] __attribute__((aligned(32)));
-	struct vec_call k;
 
 	if (e->xmm)
 		vec_check_sse(c);
 	vec_check_mmx(c);
-	call_init(c, i, e, &k);
 	if (!(i->flags & I_MEM)) {
-		k.m = reg_at(c, e->m, i->rm);
+		vec_enter_mmx(c);
+		reg_slow(c, i);
 	} else if (e->dst == K_Q || e->dst == K_E || e->dst == K_M) {
 		mem_probe_write(c, mem_at(c, i, e, ACC_WRITE), e->size);
 		vec_enter_mmx(c);
-		store_run(c, i, &k);
-		return;
+		store_slow(c, i);
 	} else {
-		k.m = mem_source(c, i, e, buf);
+		uint8_t buf[16] __attribute__((aligned(16)));
+		struct vec_call k;
+
+		mem_read(c, mem_at(c, i, e, ACC_READ), buf, e->size);
+		vec_enter_mmx(c);
+		call_init(c, i, e, &k);
+		k.m = buf;
+		call_run(c, &k);
 	}
-	vec_enter_mmx(c);
-	call_run(c, &k);
 }
 
 /* ---- first execution ------------------------------------------------------------------------------ */

@@ -11,6 +11,8 @@
 
 #include <string.h>
 
+#define SLOW __attribute__((noinline, cold))
+
 enum x87_flag {
 	F_STORE = 1 << 0, /* writes memory */
 	F_NOWAIT = 1 << 1,
@@ -376,12 +378,6 @@ static void x87_nop(struct x86_cpu *c, const struct insn *i)
 	x87_check(c);
 }
 
-void x87_check_wait(struct x86_cpu *c)
-{
-	x87_check(c);
-	x87_raise_pending(c);
-}
-
 /* ---- all others -------------------------------------------------------------------------------------- */
 
 static void pointers_note(struct x86_cpu *c, const struct insn *i, uint64_t ea)
@@ -422,48 +418,91 @@ static bool x87_run_unmasked(struct x86_cpu *c, const struct insn *i, void *m)
 
 static bool x87_run(struct x86_cpu *c, const struct insn *i, void *m)
 {
-	if (likely(c->fp_live & FP_LIVE_X87) || x87_go_live(c)) {
+	if (c->fp_live & FP_LIVE_X87 || x87_go_live(c)) {
 		code_call(c, i, m);
 		return true;
 	}
 	return x87_run_unmasked(c, i, m);
 }
 
-static void x87_op_reg(struct x86_cpu *c, const struct insn *i)
+/* The usual case: the state is in the host's registers, so no exception is unmasked. */
+static inline bool is_live(const struct x86_cpu *c)
+{
+	return likely(c->fp_live & FP_LIVE_X87) &&
+	       likely(!(c->cr0 & (CR0_EM | CR0_TS)));
+}
+
+void x87_check_wait(struct x86_cpu *c)
 {
 	x87_check(c);
 	x87_raise_pending(c);
-	x87_run(c, i, NULL);
-	pointers_note(c, i, *xs64(c, XS_FDP));
 }
 
-static void x87_op_load(struct x86_cpu *c, const struct insn *i)
+SLOW static void reg_slow(struct x86_cpu *c, const struct insn *i)
+{
+	x87_check_wait(c);
+	x87_run(c, i, NULL);
+}
+
+SLOW static void load_slow(struct x86_cpu *c, const struct insn *i)
 {
 	uint8_t buf[16];
-	uint64_t va;
 
-	x87_check(c);
-	x87_raise_pending(c);
-	va = ea_linear(c, i, i->sel, ACC_READ);
-	mem_read(c, va, buf, i->sel);
+	x87_check_wait(c);
+	mem_read(c, ea_linear(c, i, i->sel, ACC_READ), buf, i->sel);
 	x87_run(c, i, buf);
-	pointers_note(c, i, ea_offset(c, i));
 }
 
-static void x87_op_store(struct x86_cpu *c, const struct insn *i)
+SLOW static void store_slow(struct x86_cpu *c, const struct insn *i)
 {
 	uint8_t buf[16];
 	uint64_t va;
 	bool stored;
 
-	x87_check(c);
-	x87_raise_pending(c);
+	x87_check_wait(c);
 	va = ea_linear(c, i, i->sel, ACC_WRITE);
 	mem_probe_write(c, va, i->sel);
 	stored = x87_run(c, i, buf);
 	pointers_note(c, i, ea_offset(c, i));
 	if (stored)
 		mem_write(c, va, buf, i->sel);
+}
+
+static void x87_op_reg(struct x86_cpu *c, const struct insn *i)
+{
+	if (is_live(c))
+		code_call(c, i, NULL);
+	else
+		reg_slow(c, i);
+	pointers_note(c, i, *xs64(c, XS_FDP));
+	vec_next(c, i);
+}
+
+static void x87_op_load(struct x86_cpu *c, const struct insn *i)
+{
+	uint64_t va = is_live(c) ? ea_linear(c, i, i->sel, ACC_READ) : 0;
+	const struct tlb_entry *t = tlb_at(c, va);
+
+	if (is_live(c) && likely(((va + i->sel - 1) & PAGE_MASK) == t->tag_read))
+		code_call(c, i, (void *)(va + t->addend));
+	else
+		load_slow(c, i);
+	pointers_note(c, i, ea_offset(c, i));
+	vec_next(c, i);
+}
+
+static void x87_op_store(struct x86_cpu *c, const struct insn *i)
+{
+	uint64_t va = is_live(c) ? ea_linear(c, i, i->sel, ACC_WRITE) : 0;
+	const struct tlb_entry *t = tlb_at(c, va);
+
+	if (!is_live(c) || unlikely(((va + i->sel - 1) & PAGE_MASK) != t->tag_write)) {
+		store_slow(c, i); /* may have lowered c->end: back to the loop */
+		return;
+	}
+	code_call(c, i, (void *)(va + t->addend));
+	pointers_note(c, i, ea_offset(c, i));
+	vec_next(c, i);
 }
 
 static void x87_first(struct x86_cpu *c, const struct insn *ci)

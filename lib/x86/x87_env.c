@@ -175,9 +175,12 @@ void x87_fldenv(struct x86_cpu *c, const struct insn *i)
 	unsigned size = env_size(i);
 	uint8_t b[ENV32];
 	struct env e;
+	uint64_t va;
 
 	x87_check_wait(c);
-	mem_read(c, ea_linear(c, i, size, ACC_READ), b, size);
+	va = ea_linear(c, i, size, ACC_READ);
+	vec_probe_read(c, va, size);
+	mem_read(c, va, b, size);
 	x87_sync(c);
 	env_get(c, size, b, &e);
 	env_write(c, &e);
@@ -188,13 +191,16 @@ void x87_fnstenv(struct x86_cpu *c, const struct insn *i)
 	unsigned size = env_size(i);
 	uint8_t b[ENV32];
 	struct env e;
+	uint64_t va;
 
 	if (c->cr0 & (CR0_EM | CR0_TS))
 		x86_raise(c, EX_NM);
 	x87_sync(c);
 	env_read(c, &e);
 	env_put(c, size, &e, b);
-	mem_write(c, ea_linear(c, i, size, ACC_WRITE), b, size);
+	va = ea_linear(c, i, size, ACC_WRITE);
+	vec_probe_write(c, va, size);
+	mem_write(c, va, b, size);
 	*xs16(c, XS_FCW) |= FSW_EXC; /* all exceptions masked */
 	x87_fix_es(c);
 }
@@ -204,9 +210,12 @@ void x87_frstor(struct x86_cpu *c, const struct insn *i)
 	unsigned size = env_size(i);
 	uint8_t b[ENV32 + REGS];
 	struct env e;
+	uint64_t va;
 
 	x87_check_wait(c);
-	mem_read(c, ea_linear(c, i, size + REGS, ACC_READ), b, size + REGS);
+	va = ea_linear(c, i, size + REGS, ACC_READ);
+	vec_probe_read(c, va, size + REGS);
+	mem_read(c, va, b, size + REGS);
 	x87_sync(c);
 	env_get(c, size, b, &e);
 	env_write(c, &e);
@@ -221,6 +230,7 @@ void x87_fnsave(struct x86_cpu *c, const struct insn *i)
 	unsigned size = env_size(i);
 	uint8_t b[ENV32 + REGS];
 	struct env e;
+	uint64_t va;
 
 	if (c->cr0 & (CR0_EM | CR0_TS))
 		x86_raise(c, EX_NM);
@@ -229,6 +239,8 @@ void x87_fnsave(struct x86_cpu *c, const struct insn *i)
 	env_put(c, size, &e, b);
 	for (unsigned n = 0; n < 8; n++)
 		memcpy(b + size + 10 * n, c->xsave + XS_ST + 16 * n, 10);
-	mem_write(c, ea_linear(c, i, size + REGS, ACC_WRITE), b, size + REGS);
+	va = ea_linear(c, i, size + REGS, ACC_WRITE);
+	vec_probe_write(c, va, size + REGS);
+	mem_write(c, va, b, size + REGS);
 	x87_init_state(c);
 }

@@ -132,7 +132,7 @@ void op_fxsave(struct x86_cpu *c, const struct insn *i)
 
 	fx_check(c);
 	va = area_at(c, i, 16, FX_SIZE, ACC_WRITE);
-	mem_probe_write(c, va, FX_SIZE);
+	vec_probe_write(c, va, FX_SIZE);
 	x86_fp_sync(c);
 	legacy_make(c, i, img);
 	if (!in_long64(c)) { /* XMM8-15 are not written */
@@ -146,9 +146,12 @@ void op_fxrstor(struct x86_cpu *c, const struct insn *i)
 {
 	uint8_t img[FX_SIZE];
 	uint32_t mxcsr;
+	uint64_t va;
 
 	fx_check(c);
-	mem_read(c, area_at(c, i, 16, FX_SIZE, ACC_READ), img, FX_SIZE);
+	va = area_at(c, i, 16, FX_SIZE, ACC_READ);
+	vec_probe_read(c, va, FX_SIZE);
+	mem_read(c, va, img, FX_SIZE);
 	memcpy(&mxcsr, img + MXCSR_AT, 4);
 	if (mxcsr & ~vec_host_of(c)->mxcsr_mask)
 		x86_raise_code(c, EX_GP, 0);
@@ -196,7 +199,7 @@ static uint64_t xs_begin(struct x86_cpu *c)
 	return edx_eax & c->xcr0;
 }
 
-/* What a save writes: pieces of `img`, all probed before the first is written. */
+/* What a save writes: pieces of `img`. */
 struct piece {
 	unsigned from, len;
 };
@@ -204,8 +207,6 @@ struct piece {
 static void pieces_write(struct x86_cpu *c, uint64_t va, const uint8_t *img,
 			 const struct piece *p, unsigned n)
 {
-	for (unsigned k = 0; k < n; k++)
-		mem_probe_write(c, va + p[k].from, p[k].len);
 	for (unsigned k = 0; k < n; k++)
 		mem_write(c, va + p[k].from, img + p[k].from, p[k].len);
 }
@@ -236,9 +237,9 @@ static void save_standard(struct x86_cpu *c, const struct insn *i, bool opt)
 	unsigned n;
 
 	va = area_at(c, i, 64, rfbm & X_AVX ? AREA_STD : FX_SIZE + HDR_SIZE, ACC_WRITE);
+	vec_probe_write(c, va, rfbm & X_AVX ? AREA_STD : FX_SIZE + HDR_SIZE);
 	inuse = x86_xinuse(c);
 	bv = mem_load64(c, va + FX_SIZE);
-	mem_probe_write(c, va + FX_SIZE, 8);
 	bv = (bv & ~rfbm) | (rfbm & inuse);
 	save = opt ? rfbm & inuse : rfbm;
 	legacy_make(c, i, img);
@@ -270,6 +271,7 @@ void op_xsavec(struct x86_cpu *c, const struct insn *i)
 	unsigned n;
 
 	va = area_at(c, i, 64, rfbm & X_AVX ? AREA_STD : FX_SIZE + HDR_SIZE, ACC_WRITE);
+	vec_probe_write(c, va, rfbm & X_AVX ? AREA_STD : FX_SIZE + HDR_SIZE);
 	save = x86_xinuse(c) & rfbm;
 	if (rfbm & X_SSE && *xs_mxcsr(c) != MXCSR_HOST)
 		save |= X_SSE;
@@ -313,10 +315,12 @@ void op_xrstor(struct x86_cpu *c, const struct insn *i)
 {
 	uint64_t rfbm = xs_begin(c), va, h[8], load;
 	uint8_t img[AREA_STD] = {0};
+	unsigned size = rfbm & X_AVX ? AREA_STD : FX_SIZE + HDR_SIZE;
 	uint32_t mxcsr = MXCSR_HOST;
 	bool compact;
 
-	va = area_at(c, i, 64, rfbm & X_AVX ? AREA_STD : FX_SIZE + HDR_SIZE, ACC_READ);
+	va = area_at(c, i, 64, size, ACC_READ);
+	vec_probe_read(c, va, size);
 	mem_read(c, va + FX_SIZE, h, sizeof(h));
 	header_check(c, h);
 	compact = h[1] & XCOMP_COMPACT;
