@@ -66,21 +66,27 @@ static uint64_t half_turns(const struct acpi_pm *pm)
 	return clock_ticks(pm->loop, PM_TIMER_HZ) >> (PM_TIMER_BITS - 1);
 }
 
-/* Sets STS_TIMER when the top bit has changed, and waits for the next time if it interrupts. */
+/* Waits for the end of the half turn after `pm->wraps`, if it interrupts. */
+static void arm_timer(struct acpi_pm *pm)
+{
+	unsigned __int128 at = (unsigned __int128)(pm->wraps + 1)
+			       << (PM_TIMER_BITS - 1);
+
+	if (pm->en & STS_TIMER)
+		timer_set(&pm->half, (uint64_t)(at * NS_PER_SEC / PM_TIMER_HZ) + 1);
+	else
+		timer_cancel(&pm->half);
+}
+
+/* Sets STS_TIMER when the top bit has changed. */
 static void check_timer(struct acpi_pm *pm)
 {
 	uint64_t n = half_turns(pm);
-	unsigned __int128 at;
 
 	if (n > pm->wraps)
 		pm->sts |= STS_TIMER;
 	pm->wraps = n;
-	if (!(pm->en & STS_TIMER)) {
-		timer_cancel(&pm->half);
-		return;
-	}
-	at = (unsigned __int128)(n + 1) << (PM_TIMER_BITS - 1);
-	timer_set(&pm->half, (uint64_t)(at * NS_PER_SEC / PM_TIMER_HZ) + 1);
+	arm_timer(pm);
 }
 
 static void update(struct acpi_pm *pm)
@@ -244,7 +250,8 @@ static int loaded(void *dev)
 
 	pm->en &= EN_MASK;
 	pm->cnt &= CNT_KEPT;
-	check_timer(pm);
+	pm->wraps &= UINT64_MAX >> PM_TIMER_BITS;
+	arm_timer(pm);
 	update(pm);
 	return 0;
 }

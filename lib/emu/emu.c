@@ -298,6 +298,7 @@ int emu_cpu_make(struct emu *e, unsigned index, const struct x86_cpuid *leaf, si
 	c->x = x86_cpu_new(e->sys, index, c, leaf, n, err);
 	if (!c->x)
 		return -ENOMEM;
+	x86_set_tsc_offset(c->x, 0 - emu_clock_stop(e, false));
 	if (wait_sipi(c) < 0)
 		return err_set(err, ENOMEM, "no memory for processor %u", index);
 	return 0;
@@ -455,6 +456,7 @@ static int emu_reset(struct engine *en, unsigned index, struct err *err)
 	if (rc)
 		return rc;
 	x86_cpu_reset(c->x);
+	x86_set_tsc_offset(c->x, 0 - emu_clock_stop(e, false));
 	lapic_reset(&c->lapic, false);
 	atomic_store(&c->init_came, false);
 	atomic_store(&c->unhalt, false);

@@ -35,7 +35,8 @@ struct emu {
 	 */
 	uint64_t pause_ns; /* host monotonic time - guest clock, as accounted for */
 	uint64_t ref_tsc, ref_ns; /* the same moment in host TSC and guest clock */
-	uint64_t stop_tsc; /* host TSC all processors' state refers to; 0: none */
+	/* Host TSC that all processors' states refer to while the clock stands at stop_ns. */
+	uint64_t stop_tsc, stop_ns;
 };
 
 static inline struct emu *emu_of(struct engine *e)

@@ -119,13 +119,18 @@ void emu_clock_init(struct emu *e)
 
 uint64_t emu_clock_stop(struct emu *e, bool load)
 {
-	if (load && !e->stop_tsc) {
-		emu_clock_init(e);
-		e->stop_tsc = e->ref_tsc;
-	}
-	if (!e->stop_tsc) {
-		int64_t gone = (int64_t)(paused_total(e) - e->pause_ns);
+	uint64_t now = clock_now(e->env.loop);
+	int64_t gone;
 
+	if (e->stop_tsc && e->stop_ns == now)
+		return e->stop_tsc;
+	e->stop_ns = now;
+	if (now != e->ref_ns && load) /* the clock was set: another machine's time */
+		emu_clock_init(e);
+	if (e->stop_ns == e->ref_ns) {
+		e->stop_tsc = e->ref_tsc;
+	} else {
+		gone = (int64_t)(paused_total(e) - e->pause_ns);
 		e->stop_tsc = __rdtsc() - ns_to_ticks(e, gone > 0 ? (uint64_t)gone : 0);
 	}
 	return e->stop_tsc;
