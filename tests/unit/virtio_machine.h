@@ -135,6 +135,12 @@ static inline struct machine *machine_new(bool q35)
 	return m;
 }
 
+static inline void machine_run(struct machine *m)
+{
+	m->threaded = true;
+	pthread_create(&m->thread, NULL, machine_loop, m);
+}
+
 /* All devices are there: what firmware would do, and the loop starts. */
 static inline int machine_start(struct machine *m, bool threaded)
 {
@@ -146,9 +152,8 @@ static inline int machine_start(struct machine *m, bool threaded)
 
 	pci_lpc_route(m->lpc, isa);
 	rc = pci_assign_resources(&m->pci, &mmio32, &mmio64, &io, &err);
-	m->threaded = threaded;
 	if (threaded)
-		pthread_create(&m->thread, NULL, machine_loop, m);
+		machine_run(m);
 	return rc;
 }
 
@@ -197,6 +202,16 @@ static inline void machine_sync(struct machine *m)
 static inline unsigned msi_count(struct machine *m, unsigned data)
 {
 	return atomic_load(&m->msi[data]);
+}
+
+/* Is any PCI interrupt line up? */
+static inline bool m_apic_any(struct machine *m)
+{
+	bool any = false;
+
+	for (unsigned i = 0; i < 8; i++)
+		any |= atomic_load(&m->apic[i]);
+	return any;
 }
 
 /* ---- accesses of a processor ---- */
