@@ -1,0 +1,411 @@
+/*
+ * img/file.c - a host file or block device that holds an image. Any thread.
+ */
+#include "img/file.h"
+
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/bits.h"
+#include "base/fdio.h"
+#include "base/mem.h"
+#include "img/lock.h"
+
+#define MAX_OFFSET   INT64_MAX
+/* Devices zero and discard whole logical blocks only. */
+#define DEVICE_GRAIN 4096
+
+struct img_file {
+	int fd;
+	bool read_only;
+	bool device;
+	bool no_sync;
+	/* What the host said it cannot do is not tried again. */
+	atomic_bool no_punch, no_zero, no_holes;
+	dev_t dev; /* which file it is: of the device itself for a device */
+	ino_t ino;
+};
+
+/* ---- positions in iovecs ---- */
+
+void iov_pos_advance(struct iov_pos *p, uint64_t len)
+{
+	while (len) {
+		uint64_t room = p->v->iov_len - p->skip;
+
+		if (len < room) {
+			p->skip += len;
+			return;
+		}
+		len -= room;
+		p->v++;
+		p->n--;
+		p->skip = 0;
+	}
+}
+
+/* The next at most `len` bytes that lie in one piece; moves on. */
+static uint64_t iov_pos_next(struct iov_pos *p, uint64_t len, uint8_t **at)
+{
+	uint64_t n;
+
+	while (p->v->iov_len == p->skip) { /* used up, or empty */
+		p->v++;
+		p->n--;
+		p->skip = 0;
+	}
+	n = min_u64(len, p->v->iov_len - p->skip);
+	*at = (uint8_t *)p->v->iov_base + p->skip;
+	p->skip += n;
+	return n;
+}
+
+void iov_pos_zero(struct iov_pos *p, uint64_t len)
+{
+	while (len) {
+		uint8_t *at;
+		uint64_t n = iov_pos_next(p, len, &at);
+
+		memset(at, 0, n);
+		len -= n;
+	}
+}
+
+void iov_pos_put(struct iov_pos *p, const void *src, uint64_t len)
+{
+	for (const uint8_t *from = src; len;) {
+		uint8_t *at;
+		uint64_t n = iov_pos_next(p, len, &at);
+
+		memcpy(at, from, n);
+		from += n;
+		len -= n;
+	}
+}
+
+void iov_pos_get(struct iov_pos *p, void *dst, uint64_t len)
+{
+	for (uint8_t *to = dst; len;) {
+		uint8_t *at;
+		uint64_t n = iov_pos_next(p, len, &at);
+
+		memcpy(to, at, n);
+		to += n;
+		len -= n;
+	}
+}
+
+uint64_t iov_pos_take(const struct iov_pos *p, uint64_t len, struct iovec *out, int max,
+		      int *n_out)
+{
+	uint64_t total = 0;
+	size_t skip = p->skip;
+	int n = 0;
+
+	for (unsigned i = 0; i < p->n && n < max && total < len; i++) {
+		uint64_t here = min_u64(p->v[i].iov_len - skip, len - total);
+
+		if (here) {
+			out[n].iov_base = (uint8_t *)p->v[i].iov_base + skip;
+			out[n++].iov_len = here;
+			total += here;
+		}
+		skip = 0;
+	}
+	*n_out = n;
+	return total;
+}
+
+/* ---- opening ---- */
+
+static int file_examine(struct img_file *f, const char *path, struct err *err)
+{
+	struct stat st;
+
+	if (fstat(f->fd, &st) < 0)
+		return err_sys(err, errno, "cannot examine '%s'", path);
+	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+		return err_set(err, EINVAL,
+			       "'%s' is neither a regular file nor a block device",
+			       path);
+	f->device = S_ISBLK(st.st_mode);
+	f->dev = f->device ? st.st_rdev : st.st_dev;
+	f->ino = f->device ? 0 : st.st_ino;
+	return 0;
+}
+
+int file_open_fd(int fd, const char *path, const struct img_file_opts *opts,
+		 struct img_file **out, struct err *err)
+{
+	struct img_file *f = NEW(struct img_file);
+	int rc;
+
+	*out = NULL;
+	if (!f) {
+		close(fd);
+		return err_set(err, ENOMEM, "no memory to open '%s'", path);
+	}
+	f->fd = fd;
+	f->read_only = opts->read_only;
+	f->no_sync = opts->no_sync;
+	rc = file_examine(f, path, err);
+	if (!rc && !opts->no_lock)
+		rc = lock_image(fd, !opts->read_only, path, err);
+	if (rc) {
+		file_close(f);
+		return rc;
+	}
+	*out = f;
+	return 0;
+}
+
+int file_open(const char *path, const struct img_file_opts *opts, struct img_file **out,
+	      struct err *err)
+{
+	/* O_NONBLOCK: a FIFO must not hold us up before it is refused. */
+	int flags = (opts->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK |
+		    O_NOCTTY;
+	int fd = open(path, flags);
+
+	*out = NULL;
+	if (fd < 0)
+		return err_sys(err, errno, "cannot open '%s'%s", path,
+			       opts->read_only ? "" : " for writing");
+	return file_open_fd(fd, path, opts, out, err);
+}
+
+void file_close(struct img_file *f)
+{
+	if (!f)
+		return;
+	close(f->fd); /* the locks go with it */
+	free(f);
+}
+
+/* ---- what it is ---- */
+
+uint64_t file_size(const struct img_file *f)
+{
+	struct stat st;
+	off_t end;
+
+	if (!f->device)
+		return fstat(f->fd, &st) < 0 ? 0 : (uint64_t)st.st_size;
+	end = lseek(f->fd, 0, SEEK_END);
+	return end < 0 ? 0 : (uint64_t)end;
+}
+
+bool file_is_device(const struct img_file *f)
+{
+	return f->device;
+}
+
+bool file_read_only(const struct img_file *f)
+{
+	return f->read_only;
+}
+
+uint64_t file_allocated(const struct img_file *f)
+{
+	struct stat st;
+
+	if (f->device)
+		return file_size(f);
+	return fstat(f->fd, &st) < 0 ? 0 : (uint64_t)st.st_blocks * 512;
+}
+
+bool file_same(const struct img_file *a, const struct img_file *b)
+{
+	return a->device == b->device && a->dev == b->dev && a->ino == b->ino;
+}
+
+/* ---- transfers ---- */
+
+int file_readv(struct img_file *f, struct iov_pos *p, uint64_t off, uint64_t len)
+{
+	if (!range_ok(off, len, MAX_OFFSET))
+		return -EIO;
+	while (len) {
+		struct iovec iov[IOV_BATCH];
+		ssize_t got;
+		int n;
+
+		if (!iov_pos_take(p, len, iov, IOV_BATCH, &n))
+			return -EINVAL;
+		got = preadv(f->fd, iov, n, (off_t)off);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return -errno;
+		if (got == 0) {
+			iov_pos_zero(p, len);
+			break;
+		}
+		iov_pos_advance(p, (uint64_t)got);
+		off += (uint64_t)got;
+		len -= (uint64_t)got;
+	}
+	return 0;
+}
+
+int file_writev(struct img_file *f, struct iov_pos *p, uint64_t off, uint64_t len)
+{
+	if (!range_ok(off, len, MAX_OFFSET))
+		return -EFBIG;
+	while (len) {
+		struct iovec iov[IOV_BATCH];
+		ssize_t got;
+		int n;
+
+		if (!iov_pos_take(p, len, iov, IOV_BATCH, &n))
+			return -EINVAL;
+		got = pwritev(f->fd, iov, n, (off_t)off);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0)
+			return got ? -errno : -ENOSPC;
+		iov_pos_advance(p, (uint64_t)got);
+		off += (uint64_t)got;
+		len -= (uint64_t)got;
+	}
+	return 0;
+}
+
+int file_read(struct img_file *f, void *buf, uint64_t off, uint64_t len)
+{
+	struct iovec v = {buf, len};
+	struct iov_pos p = {&v, 1, 0};
+
+	return file_readv(f, &p, off, len);
+}
+
+int file_write(struct img_file *f, const void *buf, uint64_t off, uint64_t len)
+{
+	struct iovec v = {(void *)buf, len};
+	struct iov_pos p = {&v, 1, 0};
+
+	return file_writev(f, &p, off, len);
+}
+
+/* ---- zeros and holes ---- */
+
+static bool host_cannot(int e)
+{
+	return e == EOPNOTSUPP || e == ENOSYS || e == ENODEV || e == EINVAL ||
+	       e == EPERM;
+}
+
+static int file_allocate(struct img_file *f, int mode, uint64_t off, uint64_t len)
+{
+	int rc;
+
+	do
+		rc = fallocate(f->fd, mode, (off_t)off, (off_t)len);
+	while (rc < 0 && errno == EINTR);
+	return rc < 0 ? -errno : 0;
+}
+
+static int file_write_zeros(struct img_file *f, uint64_t off, uint64_t len)
+{
+	static const uint8_t zeros[65536];
+	int rc = 0;
+
+	while (len && !rc) {
+		uint64_t n = min_u64(len, sizeof(zeros));
+
+		rc = file_write(f, zeros, off, n);
+		off += n;
+		len -= n;
+	}
+	return rc;
+}
+
+int file_zero(struct img_file *f, uint64_t off, uint64_t len, bool unmap)
+{
+	int rc;
+
+	if (!range_ok(off, len, MAX_OFFSET))
+		return -EFBIG;
+	if (!len)
+		return 0;
+	if (f->device && (off | len) % DEVICE_GRAIN)
+		return file_write_zeros(f, off, len);
+	if (unmap && !f->no_punch) {
+		/* A hole behind the end of the file does not make it longer. */
+		rc = !f->device && off + len > file_size(f)
+			     ? file_truncate(f, off + len)
+			     : 0;
+		if (rc)
+			return rc;
+		rc = file_allocate(f, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off,
+				   len);
+		if (!rc || !host_cannot(-rc))
+			return rc;
+		f->no_punch = true;
+	}
+	if (!f->no_zero) {
+		/* A device knows ZERO_RANGE only with KEEP_SIZE. */
+		rc = file_allocate(
+			f, FALLOC_FL_ZERO_RANGE | (f->device ? FALLOC_FL_KEEP_SIZE : 0),
+			off, len);
+		if (!rc || !host_cannot(-rc))
+			return rc;
+		f->no_zero = true;
+	}
+	return file_write_zeros(f, off, len);
+}
+
+void file_discard(struct img_file *f, uint64_t off, uint64_t len)
+{
+	int rc;
+
+	if (f->no_punch || !len || !range_ok(off, len, MAX_OFFSET) ||
+	    (f->device && (off | len) % DEVICE_GRAIN))
+		return;
+	rc = file_allocate(f, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, len);
+	if (rc && host_cannot(-rc))
+		f->no_punch = true;
+}
+
+int file_truncate(struct img_file *f, uint64_t size)
+{
+	if (size > MAX_OFFSET)
+		return -EFBIG;
+	return ftruncate(f->fd, (off_t)size) < 0 ? -errno : 0;
+}
+
+int file_sync(struct img_file *f)
+{
+	if (f->no_sync || f->read_only)
+		return 0;
+	return fdatasync(f->fd) < 0 ? -errno : 0;
+}
+
+bool file_is_data(struct img_file *f, uint64_t off, uint64_t len, uint64_t *n)
+{
+	off_t data, hole;
+
+	*n = len;
+	if (f->device || f->no_holes || !range_ok(off, len, MAX_OFFSET))
+		return true;
+	data = lseek(f->fd, (off_t)off, SEEK_DATA);
+	if (data < 0) {
+		if (errno == ENXIO) /* nothing but a hole up to the end, or behind it */
+			return false;
+		f->no_holes = true;
+		return true;
+	}
+	if ((uint64_t)data > off) {
+		*n = min_u64(len, (uint64_t)data - off);
+		return false;
+	}
+	hole = lseek(f->fd, (off_t)off, SEEK_HOLE);
+	if (hole > (off_t)off)
+		*n = min_u64(len, (uint64_t)hole - off);
+	return true;
+}

@@ -1,0 +1,76 @@
+/*
+ * img/file.h - a host file or block device that holds an image: vectored whole reads and writes, holes,
+ * locks. Any thread, any number at once.
+ */
+#ifndef IMG_FILE_H
+#define IMG_FILE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "base/err.h"
+
+struct img_file;
+
+struct img_file_opts {
+	bool read_only;
+	bool no_lock;
+	bool no_sync; /* file_sync() does nothing */
+};
+
+/* As many pieces as are handed to the host at once. */
+#define IOV_BATCH 64
+
+/* A position in an iovec array. */
+struct iov_pos {
+	const struct iovec *v;
+	unsigned n;
+	size_t skip; /* bytes of *v that are used up */
+};
+
+/* Moves on by `len` bytes. */
+void iov_pos_advance(struct iov_pos *p, uint64_t len);
+/* Zeroes the next `len` bytes, or copies to them, and moves on. */
+void iov_pos_zero(struct iov_pos *p, uint64_t len);
+void iov_pos_put(struct iov_pos *p, const void *src, uint64_t len);
+/* Copies the next `len` bytes to `dst` and moves on. */
+void iov_pos_get(struct iov_pos *p, void *dst, uint64_t len);
+/* The next at most `len` bytes as an array of at most `max` pieces; returns how many bytes it has. */
+uint64_t iov_pos_take(const struct iov_pos *p, uint64_t len, struct iovec *out, int max,
+		      int *n_out);
+
+/* Opens and locks a regular file or block device. 0 or -errno: -EBUSY in use. */
+int file_open(const char *path, const struct img_file_opts *opts, struct img_file **out,
+	      struct err *err);
+/* As file_open() for an open descriptor, which it takes over (also on failure). */
+int file_open_fd(int fd, const char *path, const struct img_file_opts *opts,
+		 struct img_file **out, struct err *err);
+void file_close(struct img_file *f);
+
+/* Length in bytes at this moment, 0 if it cannot be told. */
+uint64_t file_size(const struct img_file *f);
+bool file_is_device(const struct img_file *f);
+bool file_read_only(const struct img_file *f);
+/* Bytes that it takes on the host's disk. */
+uint64_t file_allocated(const struct img_file *f);
+/* The same file under two names? */
+bool file_same(const struct img_file *a, const struct img_file *b);
+
+/* Whole transfers: 0 or -errno. What lies behind the end of the file reads as zeros. The position moves on. */
+int file_readv(struct img_file *f, struct iov_pos *p, uint64_t off, uint64_t len);
+int file_writev(struct img_file *f, struct iov_pos *p, uint64_t off, uint64_t len);
+int file_read(struct img_file *f, void *buf, uint64_t off, uint64_t len);
+int file_write(struct img_file *f, const void *buf, uint64_t off, uint64_t len);
+
+/* Makes a range read as zeros; with `unmap` its blocks are given back where the host can. Extends the file. */
+int file_zero(struct img_file *f, uint64_t off, uint64_t len, bool unmap);
+/* Gives the blocks of a range back if the host can; what it then reads as is open. */
+void file_discard(struct img_file *f, uint64_t off, uint64_t len);
+int file_truncate(struct img_file *f, uint64_t size);
+int file_sync(struct img_file *f);
+
+/* Is `off` data, and for how many bytes at most `len` is that so? */
+bool file_is_data(struct img_file *f, uint64_t off, uint64_t len, uint64_t *n);
+
+#endif

@@ -1,0 +1,553 @@
+/*
+ * img/io.c - reading, writing, zeroing and mapping of images of any format, written once over
+ * struct img_format. Any thread.
+ *
+ * A first write to a place (copy on write) holds the range of clusters it changes (img/busy.c), so a format
+ * sees one of them at a time per cluster. Writes to what is there already hold nothing.
+ * Lock order: begin_lock, a busy range, the format's locks, busy_lock and work_lock (leaves).
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "img/img_int.h"
+
+/* New places are filled in steps of at most this: bounds both the range held and what an error undoes. */
+#define ALLOC_STEP   (8u << 20)
+/* Zeros around new data are written; when they are more than this, the host is asked for them. */
+#define ZERO_BY_HOST (32u << 10)
+/* Zeroing and discarding hold at most this much at a time. */
+#define ZERO_STEP    (1ull << 30)
+
+/* ---- reading ---- */
+
+static int read_at(struct img *img, struct iov_pos *p, uint64_t off, uint64_t len);
+
+/* [off, off + len) of what is behind `img`; zeros behind its end. */
+static int read_backing(struct img *img, struct iov_pos *p, uint64_t off, uint64_t len)
+{
+	uint64_t there = 0;
+	unsigned ticket;
+	int rc = 0;
+
+	if (!img->backing && img->has_backing)
+		return -ENXIO; /* it was not opened */
+	if (img->backing && off < img->backing->size)
+		there = min_u64(len, img->backing->size - off);
+	if (there) {
+		ticket = grace_enter(&img->backing->grace);
+		rc = read_at(img->backing, p, off, there);
+		grace_exit(&img->backing->grace, ticket);
+	}
+	if (!rc)
+		iov_pos_zero(p, len - there);
+	return rc;
+}
+
+/* The caller is inside grace_enter(). */
+static int read_at(struct img *img, struct iov_pos *p, uint64_t off, uint64_t len)
+{
+	int rc = 0;
+
+	while (len && !rc) {
+		struct img_extent e;
+		uint64_t n;
+
+		rc = img->fmt->map(img, off, len, &e);
+		if (rc)
+			break;
+		n = min_u64(len, e.len);
+		switch (e.kind) {
+		case IMG_DATA: rc = file_readv(e.file, p, e.file_off, n); break;
+		case IMG_ZERO: iov_pos_zero(p, n); break;
+		case IMG_BACKING: rc = read_backing(img, p, off, n); break;
+		case IMG_PACKED: rc = unpack_read(img, &e, p, n); break;
+		}
+		off += n;
+		len -= n;
+	}
+	return rc;
+}
+
+int img_readv(struct img *img, const struct iovec *iov, unsigned n_iov, uint64_t off,
+	      uint64_t len)
+{
+	struct iov_pos p = {iov, n_iov, 0};
+	unsigned ticket;
+	int rc;
+
+	if (!range_ok(off, len, img->size))
+		return -EINVAL;
+	ticket = grace_enter(&img->grace);
+	rc = read_at(img, &p, off, len);
+	grace_exit(&img->grace, ticket);
+	return rc;
+}
+
+int img_read(struct img *img, void *buf, uint64_t off, uint64_t len)
+{
+	struct iovec v = {buf, len};
+
+	return img_readv(img, &v, 1, off, len);
+}
+
+/* ---- first writes ---- */
+
+/* Does this extent read as zeros for certain, for how many of its bytes? */
+static bool reads_zero(const struct img *img, const struct img_extent *e, uint64_t off,
+		       uint64_t *n)
+{
+	if (e->kind == IMG_ZERO)
+		return true;
+	if (e->kind != IMG_BACKING || (!img->backing && img->has_backing))
+		return false;
+	if (!img->backing || off >= img->backing->size)
+		return true;
+	*n = min_u64(*n, img->backing->size - off);
+	return false;
+}
+
+static bool all_zero(const uint8_t *p, size_t len)
+{
+	return !len || (!p[0] && !memcmp(p, p + 1, len - 1));
+}
+
+/* What is around new data in its grains. */
+struct margin {
+	uint64_t off, len; /* in the image */
+	uint8_t *old;      /* what was there; NULL: zeros */
+};
+
+/* Is it certain, without reading, that [off, off + len) is zeros? */
+static bool maps_zero(struct img *img, uint64_t off, uint64_t len)
+{
+	while (len) {
+		struct img_extent e;
+		uint64_t n, all;
+
+		if (img->fmt->map(img, off, len, &e))
+			return false;
+		n = all = min_u64(len, e.len);
+		if (!reads_zero(img, &e, off, &n))
+			return false;
+		off += all;
+		len -= all;
+	}
+	return true;
+}
+
+/* Reads what stands at a margin now; what is behind the image's end counts as zeros. */
+static int margin_read(struct img *img, struct margin *m)
+{
+	uint64_t there = m->off < img->size ? min_u64(m->len, img->size - m->off) : 0;
+	struct iovec v;
+	struct iov_pos p = {&v, 1, 0};
+	int rc;
+
+	if (maps_zero(img, m->off, there))
+		return 0;
+	m->old = malloc(m->len);
+	if (!m->old)
+		return -ENOMEM;
+	v = (struct iovec){m->old, m->len};
+	rc = read_at(img, &p, m->off, there);
+	if (rc)
+		return rc;
+	memset(m->old + there, 0, m->len - there);
+	if (all_zero(m->old, m->len)) {
+		free(m->old);
+		m->old = NULL;
+	}
+	return 0;
+}
+
+/* Can the margin go out together with the data? Nothing to write is fine, too. */
+static bool margin_joins(const struct margin *m, const struct img_place *place)
+{
+	return m->old || !m->len || place->zero || m->len <= ZERO_BY_HOST;
+}
+
+/* Adds the margin to an array of iovecs, if the place does not read like it already. */
+static int margin_iov(const struct margin *m, const struct img_place *place,
+		      struct iovec *v)
+{
+	static const uint8_t zeros[ZERO_BY_HOST];
+
+	if (!m->len || (!m->old && place->zero))
+		return 0;
+	v->iov_base = m->old ? m->old : (void *)zeros;
+	v->iov_len = m->len;
+	return 1;
+}
+
+static int margin_write(const struct margin *m, const struct img_place *place,
+			uint64_t at)
+{
+	if (!m->len || (!m->old && place->zero))
+		return 0;
+	if (!m->old)
+		return file_zero(place->file, at, m->len, false);
+	return file_write(place->file, m->old, at, m->len);
+}
+
+/* Margins and data in one transfer; -E2BIG when the data has too many pieces. */
+static int fill_joined(const struct img_place *place, const struct margin *head,
+		       const struct margin *tail, struct iov_pos *src, uint64_t n)
+{
+	struct iovec v[IOV_BATCH];
+	struct iov_pos p = {v, 0, 0};
+	uint64_t at = place->file_off, len = n;
+	int n_data, rc;
+
+	if (margin_iov(head, place, v)) {
+		p.n = 1;
+		len += head->len;
+	} else {
+		at += head->len;
+	}
+	if (iov_pos_take(src, n, v + p.n, IOV_BATCH - 2, &n_data) < n)
+		return -E2BIG;
+	p.n += (unsigned)n_data;
+	if (margin_iov(tail, place, v + p.n)) {
+		p.n++;
+		len += tail->len;
+	}
+	rc = file_writev(place->file, &p, at, len);
+	if (!rc)
+		iov_pos_advance(src, n);
+	return rc;
+}
+
+/* Fills a new place. src NULL: the data is zeros. */
+static int place_fill(const struct img_place *place, const struct margin *head,
+		      const struct margin *tail, struct iov_pos *src, uint64_t n)
+{
+	uint64_t at = place->file_off + head->len;
+	int rc = -E2BIG;
+
+	if (src && margin_joins(head, place) && margin_joins(tail, place))
+		rc = fill_joined(place, head, tail, src, n);
+	if (rc != -E2BIG)
+		return rc;
+	rc = margin_write(head, place, place->file_off);
+	if (!rc && src)
+		rc = file_writev(place->file, src, at, n);
+	else if (!rc && !place->zero)
+		rc = file_zero(place->file, at, n, false);
+	if (!rc)
+		rc = margin_write(tail, place, at + n);
+	return rc;
+}
+
+/*
+ * Writes [off, off + n) to a new place, which it fills to whole grains. The range is held. *done bytes were
+ * written.
+ */
+static int write_new(struct img *img, uint32_t grain, struct iov_pos *src, uint64_t off,
+		     uint64_t n, uint64_t *done)
+{
+	uint64_t start = align_down(off, grain), end = align_up(off + n, grain);
+	struct margin head = {start, off - start, NULL};
+	struct margin tail = {0, 0, NULL};
+	struct img_place place = {0};
+	int rc;
+
+	rc = img->fmt->alloc(img, start, end - start, &place);
+	if (rc)
+		return rc;
+	n = min_u64(n, place.len - head.len);
+	tail.off = off + n;
+	tail.len = start + place.len - tail.off;
+	rc = margin_read(img, &head);
+	if (!rc)
+		rc = margin_read(img, &tail);
+	if (!rc)
+		rc = place_fill(&place, &head, &tail, src, n);
+	if (!rc)
+		rc = img->fmt->link(img, start, &place);
+	if (rc)
+		img->fmt->unalloc(img, &place);
+	free(head.old);
+	free(tail.old);
+	*done = n;
+	return rc;
+}
+
+/* One step of a write that needs a new place, if it still does: looks again with the range held. */
+static int write_first(struct img *img, struct iov_pos *src, uint64_t off, uint64_t len,
+		       uint64_t *done)
+{
+	struct img_extent e;
+	struct img_busy b;
+	uint64_t n = min_u64(len, ALLOC_STEP);
+	int rc;
+
+	busy_lock(img, &b, align_down(off, img->unit), align_up(off + n, img->unit));
+	rc = img->fmt->map(img, off, n, &e);
+	if (!rc) {
+		n = min_u64(n, e.len);
+		*done = n;
+		if (e.kind == IMG_DATA && e.writable)
+			rc = src ? file_writev(e.file, src, e.file_off, n)
+				 : file_zero(e.file, e.file_off, n, false);
+		else if (!img->fmt->alloc)
+			rc = -EROFS;
+		else
+			rc = write_new(img, e.grain, src, off, n, done);
+	}
+	busy_unlock(img, &b);
+	return rc;
+}
+
+/* ---- writing ---- */
+
+/* What has to happen before the first change: once. */
+static int begin_write(struct img *img)
+{
+	int rc = 0;
+
+	if (img->read_only)
+		return -EROFS;
+	if (atomic_load_explicit(&img->writing, memory_order_acquire))
+		return 0;
+	pthread_mutex_lock(&img->begin_lock);
+	if (!img->writing && img->fmt->begin_write)
+		rc = img->fmt->begin_write(img);
+	if (!rc)
+		atomic_store_explicit(&img->writing, true, memory_order_release);
+	pthread_mutex_unlock(&img->begin_lock);
+	return rc;
+}
+
+/* src NULL: zeros. The caller is inside grace_enter(). */
+static int write_at(struct img *img, struct iov_pos *src, uint64_t off, uint64_t len)
+{
+	int rc = 0;
+
+	while (len && !rc) {
+		struct img_extent e;
+		uint64_t n;
+
+		rc = img->fmt->map(img, off, len, &e);
+		if (rc)
+			break;
+		n = min_u64(len, e.len);
+		if (e.kind != IMG_DATA || !e.writable)
+			rc = write_first(img, src, off, n, &n);
+		else if (src)
+			rc = file_writev(e.file, src, e.file_off, n);
+		else
+			rc = file_zero(e.file, e.file_off, n, false);
+		off += n;
+		len -= n;
+	}
+	return rc;
+}
+
+/*
+ * The format of a raw image was guessed. A guest that could write another format's header would choose
+ * which of the host's files are opened next time.
+ */
+static int guard_head(struct img *img, struct iov_pos p, uint64_t off, uint64_t len)
+{
+	uint8_t *head = calloc(1, IMG_PROBE_LEN);
+	uint64_t n = min_u64(len, IMG_PROBE_LEN - off);
+	int rc = head ? file_read(img->file, head, 0, IMG_PROBE_LEN) : -ENOMEM;
+
+	if (!rc) {
+		iov_pos_get(&p, head + off, n);
+		rc = img_probe(head, IMG_PROBE_LEN) == &img_raw ? 0 : -EPERM;
+	}
+	free(head);
+	return rc;
+}
+
+int img_writev(struct img *img, const struct iovec *iov, unsigned n_iov, uint64_t off,
+	       uint64_t len)
+{
+	struct iov_pos p = {iov, n_iov, 0};
+	unsigned ticket;
+	int rc;
+
+	if (!range_ok(off, len, img->size))
+		return -EINVAL;
+	rc = begin_write(img);
+	if (!rc && img->guard_head && off < IMG_PROBE_LEN)
+		rc = guard_head(img, p, off, len);
+	if (rc)
+		return rc;
+	ticket = grace_enter(&img->grace);
+	rc = write_at(img, &p, off, len);
+	grace_exit(&img->grace, ticket);
+	return rc;
+}
+
+int img_write(struct img *img, const void *buf, uint64_t off, uint64_t len)
+{
+	struct iovec v = {(void *)buf, len};
+
+	return img_writev(img, &v, 1, off, len);
+}
+
+/* ---- zeros ---- */
+
+/* Zeros by the format's own means for a prefix of whole units; -EOPNOTSUPP. */
+static int zero_by_format(struct img *img, uint64_t off, uint64_t len, bool unmap,
+			  uint64_t *done)
+{
+	struct img_busy b;
+	int rc;
+
+	if (!img->fmt->zero)
+		return -EOPNOTSUPP;
+	busy_lock(img, &b, align_down(off, img->unit), align_up(off + len, img->unit));
+	rc = img->fmt->zero(img, off, len, unmap, done);
+	busy_unlock(img, &b);
+	return rc;
+}
+
+/* Zeros in place, or in new places; what reads as zeros already is left alone. */
+static int zero_by_data(struct img *img, uint64_t off, uint64_t len, bool unmap,
+			uint64_t *done)
+{
+	struct img_extent e;
+	uint64_t n = len;
+	int rc = img->fmt->map(img, off, len, &e);
+
+	if (rc)
+		return rc;
+	n = min_u64(n, e.len);
+	if (reads_zero(img, &e, off, &n)) {
+		*done = n;
+		return 0;
+	}
+	*done = n;
+	if (e.kind == IMG_DATA && e.writable)
+		return file_zero(e.file, e.file_off, n, unmap);
+	return write_first(img, NULL, off, n, done);
+}
+
+/* How far the next step of zeroing goes, and whether the format may do it. */
+static uint64_t zero_step(const struct img *img, uint64_t off, uint64_t len,
+			  bool *whole)
+{
+	uint64_t unit = img->zero_unit, into = off & (unit - 1);
+	uint64_t end = off + len;
+
+	if (into || (len < unit && end != img->size)) {
+		*whole = false;
+		return min_u64(len, unit - into);
+	}
+	*whole = true;
+	if (len > ZERO_STEP)
+		return ZERO_STEP;
+	/* The last unit of the image may reach behind its end. */
+	return end == img->size ? align_up(len, unit) : align_down(len, unit);
+}
+
+static int zero_at(struct img *img, uint64_t off, uint64_t len, bool unmap)
+{
+	int rc = 0;
+
+	while (len && !rc) {
+		bool whole;
+		uint64_t n = zero_step(img, off, len, &whole), done = 0;
+
+		rc = whole ? zero_by_format(img, off, n, unmap, &done) : -EOPNOTSUPP;
+		if (rc == -EOPNOTSUPP)
+			rc = zero_by_data(img, off, min_u64(n, len), unmap, &done);
+		done = min_u64(done, len);
+		off += done;
+		len -= done;
+	}
+	return rc;
+}
+
+int img_write_zeroes(struct img *img, uint64_t off, uint64_t len, bool unmap)
+{
+	unsigned ticket;
+	int rc;
+
+	if (!range_ok(off, len, img->size))
+		return -EINVAL;
+	rc = begin_write(img);
+	if (rc)
+		return rc;
+	ticket = grace_enter(&img->grace);
+	rc = zero_at(img, off, len, unmap);
+	grace_exit(&img->grace, ticket);
+	return rc;
+}
+
+int img_discard(struct img *img, uint64_t off, uint64_t len)
+{
+	uint64_t start = align_up(off, img->unit), end = off + len;
+	unsigned ticket;
+	int rc;
+
+	if (!range_ok(off, len, img->size))
+		return -EINVAL;
+	rc = begin_write(img);
+	if (rc || !img->fmt->discard)
+		return rc;
+	end = end == img->size ? align_up(end, img->unit) : align_down(end, img->unit);
+	ticket = grace_enter(&img->grace);
+	while (!rc && start < end) {
+		uint64_t n = min_u64(end - start, ZERO_STEP), done = 0;
+		struct img_busy b;
+
+		busy_lock(img, &b, start, start + n);
+		rc = img->fmt->discard(img, start, n, &done);
+		busy_unlock(img, &b);
+		start += done;
+	}
+	grace_exit(&img->grace, ticket);
+	return rc;
+}
+
+int img_flush(struct img *img)
+{
+	if (img->read_only)
+		return 0;
+	if (img->fmt->flush)
+		return img->fmt->flush(img);
+	return file_sync(img->file);
+}
+
+/* ---- mapping ---- */
+
+int img_map(struct img *img, uint64_t off, uint64_t len, struct img_extent *e)
+{
+	uint32_t depth = 0;
+	uint64_t n;
+
+	if (!len || !range_ok(off, len, img->size))
+		return -EINVAL;
+	for (;; depth++, img = img->backing) {
+		unsigned ticket = grace_enter(&img->grace);
+		int rc = img->fmt->map(img, off, len, e);
+
+		grace_exit(&img->grace, ticket);
+		if (rc)
+			return rc;
+		e->len = len = min_u64(len, e->len);
+		e->depth = depth;
+		if (e->kind != IMG_BACKING)
+			break;
+		n = len;
+		if (reads_zero(img, e, off, &n)) {
+			e->kind = IMG_ZERO;
+			break;
+		}
+		if (!img->backing)
+			return -ENXIO;
+		len = n;
+	}
+	if (e->kind == IMG_DATA && !file_is_data(e->file, e->file_off, e->len, &n)) {
+		e->kind = IMG_ZERO;
+		e->len = n;
+	} else if (e->kind == IMG_DATA) {
+		e->len = n;
+	}
+	return 0;
+}
