@@ -225,8 +225,9 @@ OP_DECL(nop);
 /* op_cond.c */
 #define CC_EACH(X)                                                                \
 	X(o)                                                                      \
-	X(no) X(b) X(nb) X(z) X(nz) X(be) X(nbe) X(s) X(ns) X(p) X(np) X(l) X(nl) \
-		X(le) X(nle)
+	X(no)                                                                     \
+	X(b) X(nb) X(z) X(nz) X(be) X(nbe) X(s) X(ns) X(p) X(np) X(l) X(nl) X(le) \
+		X(nle)
 #define X(cc)                \
 	SET_DECL(cmov##cc);  \
 	SET_DECL(set##cc);   \

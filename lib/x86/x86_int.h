@@ -239,7 +239,7 @@ struct exc {
 struct block_cache;
 struct vec_cache;
 
-/* Guest state that is in the host's registers for now, and in c->xsave out of date. */
+/* Guest state that is in the host's registers at the moment, and in c->xsave out of date. */
 enum fp_live {
 	FP_LIVE_X87 = 1 << 0, /* the x87 registers and control word: no exception is unmasked */
 	FP_LIVE_MXCSR = 1 << 1,
