@@ -19,11 +19,6 @@ static void request_clear(struct x86_cpu *c, uint32_t bits)
 	atomic_fetch_and_explicit(&c->request, ~bits, memory_order_acq_rel);
 }
 
-static void request_set(struct x86_cpu *c, uint32_t bits)
-{
-	atomic_fetch_or_explicit(&c->request, bits, memory_order_acq_rel);
-}
-
 /* ---- executing --------------------------------------------------------------------------------------- */
 
 /* Runs instructions from `i` on, which lies at c->rip, until c->end. */
@@ -93,22 +88,24 @@ static void init_and_sipi(struct x86_cpu *c, uint32_t req)
 }
 
 /*
- * The interrupt controller's interrupt, if one can be delivered. REQ_IRQ stays while interrupts
- * are off: it is cleared only when the controller says that there is none.
+ * The interrupt controller's interrupt, if one can be delivered. While interrupts are off the request
+ * becomes c->irq_waits, so that blocks run at full speed: whatever sets EFLAGS.IF ends its
+ * block (A_STOP, A_END) and comes by loop().
  */
 static void external_interrupt(struct x86_cpu *c)
 {
 	int vec;
 
-	if (!(c->rflags & FL_IF))
-		return;
 	request_clear(c, REQ_IRQ);
+	c->irq_waits = !(c->rflags & FL_IF);
+	if (c->irq_waits)
+		return;
 	x86_leave_guest(c);
 	vec = c->ops->irq_take(c->ctx);
 	x86_enter_guest(c);
 	if (vec < 0)
 		return;
-	request_set(c, REQ_IRQ); /* there may be more */
+	c->irq_waits = true; /* there may be more */
 	interrupt(c, (unsigned)vec);
 }
 
@@ -182,6 +179,8 @@ static enum x86_exit loop(struct x86_cpu *c)
 	for (;;) {
 		uint32_t req = requests(c);
 
+		if (unlikely(c->irq_waits) && c->rflags & FL_IF)
+			req |= REQ_IRQ;
 		if (unlikely(req)) {
 			if (serve(c, req, &why))
 				return why;

@@ -241,7 +241,9 @@ struct vec_cache;
 
 /* Guest state that is in the host's registers at the moment, and in c->xsave out of date. */
 enum fp_live {
-	FP_LIVE_X87 = 1 << 0, /* the x87 registers and control word: no exception is unmasked */
+	FP_LIVE_X87 =
+		1
+		<< 0, /* the x87 registers and control word: no exception is unmasked */
 	FP_LIVE_MXCSR = 1 << 1,
 };
 
@@ -315,6 +317,7 @@ struct x86_cpu {
 	const struct x86_ops *ops;  /* = sys->ops */
 	struct block_cache *blocks; /* owned; block.c */
 	struct x86_stats stats;
+	bool irq_waits; /* run.c: an interrupt may be there when EFLAGS.IF becomes 1 */
 	bool rmw_exclusive; /* op_atomic.c: a locked access in steps has exclusivity */
 	struct tlb_entry tlbs[MMU_MODES][TLB_SIZE] __attribute__((aligned(64)));
 };
@@ -679,7 +682,7 @@ struct x86_system {
 	const struct log *log;
 	struct x86_cpu *cpus[256];
 	unsigned n_cpus;
-	void *priv; /* of system.c: code page table, safepoint lock */
+	void *priv;            /* of system.c: code page table, safepoint lock */
 	struct vec_cache *vec; /* of vec_cache.c: host code of vector instructions */
 };
 
