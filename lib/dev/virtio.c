@@ -288,21 +288,27 @@ void virtio_set_features(struct virtio *v, unsigned word, uint32_t val)
 	pthread_mutex_unlock(&v->lock);
 }
 
+/* Lock held; *tell as of break_locked(). */
+static void enable_queue(struct virtio *v, struct virtq *q, bool *tell)
+{
+	if (v->resetting || q->enabled)
+		return;
+	if (!virtq_usable(q)) {
+		*tell = break_locked(v, "put a queue outside of memory");
+		return;
+	}
+	q->event_idx = virtio_has(v, VIRTIO_F_EVENT_IDX);
+	q->enabled = 1;
+}
+
 void virtio_set_queue_enable(struct virtio *v, unsigned queue, uint16_t val)
 {
-	struct virtq *q = &v->q[queue];
 	bool tell = false;
 
 	if (queue >= v->n_queues || val != 1)
 		return;
 	pthread_mutex_lock(&v->lock);
-	if (v->resetting || q->enabled) {
-	} else if (!virtq_usable(q)) {
-		tell = break_locked(v, "put a queue outside of memory");
-	} else {
-		q->event_idx = virtio_has(v, VIRTIO_F_EVENT_IDX);
-		q->enabled = 1;
-	}
+	enable_queue(v, &v->q[queue], &tell);
 	pthread_mutex_unlock(&v->lock);
 	if (tell)
 		raise_config(v);
