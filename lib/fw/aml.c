@@ -294,9 +294,7 @@ void aml_eisa(struct aml *a, const char *id)
 		v = v << 5 | ((uint32_t)(id[i] - '@') & 0x1f);
 	for (int i = 3; i < 7; i++)
 		v = v << 4 | hex(id[i]);
-	v = __builtin_bswap32(v);
-	put_byte(a, OP_DWORD);
-	put_bytes(a, &v, sizeof(v));
+	aml_int(a, __builtin_bswap32(v));
 }
 
 void aml_buffer(struct aml *a, const void *p, size_t len)

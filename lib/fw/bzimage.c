@@ -266,8 +266,8 @@ int bzimage_load(struct boot *b, struct err *err)
 		set_limits(b, &z, e.machine == EM_X86_64, &lim);
 		rc = load_elf(b, &e, &lim, err);
 	} else if (rc == -ENOENT) {
-		log_msg(b->in->log, LOG_DEBUG, "'%s' unpacks itself: %s", b->in->name,
-			why.msg);
+		log_msg(b->in->log, le32_get(z.h.payload_length) ? LOG_WARN : LOG_DEBUG,
+			"'%s' must unpack itself: %s", b->in->name, why.msg);
 		rc = load_code32(b, &z, err);
 	} else {
 		err_set(err, why.code, "%s", why.msg);

@@ -4,6 +4,8 @@
  * Linux: Documentation/arch/x86/boot.rst, "32-bit boot protocol" and "64-bit boot protocol".
  * Descriptors and paging: SDM 3A 3.4.5, 4.5. One thread, before the processors run.
  */
+#include <inttypes.h>
+
 #include "fw/kernel_int.h"
 
 #define SEL_CODE 0x10
@@ -55,6 +57,10 @@ static int set_common(struct boot *b, uint16_t code, uint64_t rip, struct err *e
 	uint64_t gpa;
 	int rc;
 
+	if (!e820_all(b->in->e820, rip, 1, E820_RAM))
+		return err_set(err, ENOEXEC,
+			       "'%s' starts at 0x%" PRIx64 ", where there is no memory",
+			       b->in->name, rip);
 	gdt[SEL_CODE / 8] = flat_descriptor(code);
 	gdt[SEL_DATA / 8] = flat_descriptor(ATTR_DATA);
 	/* A TSS of 68h bytes at 0 that nobody reads: VMX wants the register to hold one. */
@@ -112,8 +118,9 @@ int entry_long64(struct boot *b, uint64_t rip, struct err *err)
 
 	if (rip >= (uint64_t)MAPPED_G << 30)
 		return err_set(err, ENOEXEC,
-			       "'%s' starts above 4 GiB, at 0x%llx: not supported",
-			       b->in->name, (unsigned long long)rip);
+			       "'%s' starts above 4 GiB, at 0x%" PRIx64
+			       ": not supported",
+			       b->in->name, rip);
 	rc = put_page_tables(b, &cr3, err);
 	if (!rc)
 		rc = set_common(b, ATTR_CODE64, rip, err);
