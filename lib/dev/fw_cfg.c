@@ -283,37 +283,40 @@ int fw_cfg_set_u32(struct fw_cfg *fw, unsigned key, uint32_t val)
 	return fw_cfg_set(fw, key, &v, sizeof(v));
 }
 
-/* The file of this name, or a new one; NULL with *err. */
-static struct item *file_slot(struct fw_cfg *fw, const char *name, struct err *err)
+/* *it: the file of this name, or a new one. 0 or -errno. */
+static int file_slot(struct fw_cfg *fw, const char *name, struct item **it,
+		     struct err *err)
 {
-	if (strlen(name) > FW_CFG_MAX_NAME) {
-		err_set(err, ENAMETOOLONG, "firmware file '%s': at most %d bytes", name,
-			FW_CFG_MAX_NAME);
-		return NULL;
+	unsigned i;
+
+	if (strlen(name) > FW_CFG_MAX_NAME)
+		return err_set(err, ENAMETOOLONG, "firmware file '%s': at most %d bytes",
+			       name, FW_CFG_MAX_NAME);
+	for (i = 0; i < fw->n_files && strcmp(fw->name[i], name); i++)
+		;
+	if (i == FW_CFG_MAX_FILES)
+		return err_set(err, ENOSPC, "firmware file '%s': there are %d already",
+			       name, FW_CFG_MAX_FILES);
+	if (i == fw->n_files) {
+		strcpy(fw->name[i], name);
+		fw->n_files++;
 	}
-	for (unsigned i = 0; i < fw->n_files; i++)
-		if (!strcmp(fw->name[i], name))
-			return &fw->file[i];
-	if (fw->n_files == FW_CFG_MAX_FILES) {
-		err_set(err, ENOSPC, "firmware file '%s': there are %d already", name,
-			FW_CFG_MAX_FILES);
-		return NULL;
-	}
-	strcpy(fw->name[fw->n_files], name);
-	return &fw->file[fw->n_files++];
+	*it = &fw->file[i];
+	return 0;
 }
 
 int fw_cfg_file(struct fw_cfg *fw, const char *name, const void *data, size_t len,
 		struct err *err)
 {
 	struct item *it;
+	int rc;
 
 	if (len > UINT32_MAX)
 		return err_set(err, EFBIG, "firmware file '%s' has %zu bytes", name,
 			       len);
-	it = file_slot(fw, name, err);
-	if (!it)
-		return -err->code;
+	rc = file_slot(fw, name, &it, err);
+	if (rc)
+		return rc;
 	if (replace(it, data, len) < 0 || make_directory(fw) < 0)
 		return err_set(err, ENOMEM, "no memory for firmware file '%s'", name);
 	return 0;
@@ -324,13 +327,14 @@ int fw_cfg_writable(struct fw_cfg *fw, const char *name, size_t len,
 		    void *ctx, struct err *err)
 {
 	struct item *it;
+	int rc;
 
 	if (len > FW_CFG_MAX_WRITTEN || fw->n_writable == MAX_WRITABLE)
 		return err_set(err, ENOSPC, "no room for writable firmware file '%s'",
 			       name);
-	it = file_slot(fw, name, err);
-	if (!it)
-		return -err->code;
+	rc = file_slot(fw, name, &it, err);
+	if (rc)
+		return rc;
 	free(it->data);
 	fw->writable[fw->n_writable++] = (struct writable){written, ctx};
 	*it = (struct item){.len = len, .writable = (int)fw->n_writable};
