@@ -20,6 +20,9 @@
 #define CACHE_LIMIT (12u << 20) /* bytes of blocks: then all are forgotten */
 #define BRANCH_MAX  4           /* conditional branches that a block goes on behind */
 
+/* What decoding depends on. */
+#define DECODE_MODE (BLOCK_MODE | DECODE_FLAT_DATA)
+
 /* The largest block, with its code's bytes. */
 #define BLOCK_SPACE                                                     \
 	(sizeof(struct block) + (BLOCK_MAX + 1) * sizeof(struct insn) + \
@@ -132,7 +135,7 @@ static unsigned code_bytes(struct x86_cpu *c, const struct code *code, uint8_t *
 static uint64_t next_page(uint64_t va, unsigned mode)
 {
 	va = (va & PAGE_MASK) + PAGE_SIZE;
-	return (mode & 3) == MODE_64 ? va : (uint32_t)va;
+	return (mode & BLOCK_MODE) == MODE_64 ? va : (uint32_t)va;
 }
 
 /* Marks bytes [off, off + len) of the page as code; *done: up to where that has happened. */
@@ -212,7 +215,7 @@ static bool decode_crossing(struct x86_cpu *c, struct block *b, const struct cod
 	b->gen2 = generation(b->cp2);
 	n = code_bytes(c, code, buf, INSN_MAX);
 	n += code_bytes(c, &second, buf + n, INSN_MAX - n);
-	b->len = (uint16_t)decode_at(buf, n, mode & 3, 0, &b->insn[0]);
+	b->len = (uint16_t)decode_at(buf, n, mode & DECODE_MODE, 0, &b->insn[0]);
 	b->n = 1;
 	memcpy(block_bytes(b), buf, b->len);
 	return true;
@@ -234,7 +237,7 @@ static void decode_run(struct x86_cpu *c, struct block *b, const struct code *co
 		mark(c, b->cp, code->gpa, off, avail, &done);
 		if (!b->n)
 			b->gen = generation(b->cp);
-		len = decode_at(code->host + off, avail, mode & 3, b->len, i);
+		len = decode_at(code->host + off, avail, mode & DECODE_MODE, b->len, i);
 		if (!len)
 			break;
 		i->off = b->len;
@@ -338,14 +341,32 @@ static struct block *block_find(struct x86_cpu *c, uint64_t va, unsigned mode)
 	return b;
 }
 
+static bool is_flat(const struct x86_seg *s)
+{
+	return s->base == 0 && s->limit == 0xffffffff;
+}
+
+/* Expand-up, writable data without a limit. */
+static bool is_flat_data(const struct x86_seg *s)
+{
+	return is_flat(s) && (s->attr & (X86_ATTR_P | X86_ATTR_S | 0xe)) ==
+				     (X86_ATTR_P | X86_ATTR_S | 2);
+}
+
 static unsigned block_mode(const struct x86_cpu *c)
 {
-	const struct x86_seg *cs = &c->seg[X86_CS];
+	const struct x86_seg *seg = c->seg;
+	unsigned mode;
 
 	if (c->code_size == 8)
-		return MODE_64 | BLOCK_FLAT;
-	return (c->code_size == 4 ? MODE_32 : MODE_16) |
-	       (cs->base == 0 && cs->limit == 0xffffffff ? BLOCK_FLAT : 0);
+		return BLOCK_64;
+	mode = (c->code_size == 4 ? MODE_32 : MODE_16) |
+	       (is_flat(&seg[X86_CS]) ? BLOCK_FLAT : 0);
+	if (mode == (MODE_32 | BLOCK_FLAT) && c->stack_size == 4 &&
+	    is_flat_data(&seg[X86_DS]) && is_flat_data(&seg[X86_SS]) &&
+	    is_flat_data(&seg[X86_ES]))
+		mode |= BLOCK_FLAT_DATA;
+	return mode;
 }
 
 /* Linear address of c->rip, which must be inside the code segment. */
@@ -353,7 +374,7 @@ static uint64_t code_linear(struct x86_cpu *c, unsigned mode)
 {
 	const struct x86_seg *cs = &c->seg[X86_CS];
 
-	if ((mode & 3) == MODE_64) {
+	if ((mode & BLOCK_MODE) == MODE_64) {
 		if ((uint64_t)((int64_t)(c->rip << 16) >> 16) != c->rip)
 			x86_raise_code(c, EX_GP, 0);
 		return c->rip;
@@ -384,14 +405,14 @@ const struct insn *block_one(struct x86_cpu *c)
 	struct code code;
 
 	code_at(c, code_linear(c, mode), &code);
-	if ((mode & 3) != MODE_64)
+	if ((mode & BLOCK_MODE) != MODE_64)
 		room = (unsigned)min_u64(room, c->seg[X86_CS].limit - c->rip + 1);
 	n = code_bytes(c, &code, buf, room);
-	len = decode_at(buf, n, mode & 3, 0, &one[0]);
+	len = decode_at(buf, n, mode & DECODE_MODE, 0, &one[0]);
 	if (!len && n < room) {
 		code_at(c, next_page(code.va, mode), &code);
 		n += code_bytes(c, &code, buf + n, room - n);
-		len = decode_at(buf, n, mode & 3, 0, &one[0]);
+		len = decode_at(buf, n, mode & DECODE_MODE, 0, &one[0]);
 	}
 	if (!len)
 		x86_raise_code(c, EX_GP,

@@ -9,8 +9,12 @@
 
 /* What a block was decoded for, beside its address. */
 enum {
-	BLOCK_FLAT = 4, /* CS has base 0 and no limit: MODE_* | BLOCK_FLAT */
-	BLOCK_KEY_BITS = 3,
+	BLOCK_MODE = 3,      /* mask of MODE_* */
+	BLOCK_FLAT = 4,      /* CS has base 0 and no limit */
+	BLOCK_FLAT_DATA = 8, /* = DECODE_FLAT_DATA */
+	BLOCK_KEY_BITS = 4,
+	BLOCK_64 = MODE_64 | BLOCK_FLAT,
+	BLOCK_32_FLAT = MODE_32 | BLOCK_FLAT | BLOCK_FLAT_DATA,
 };
 
 /*
@@ -18,7 +22,8 @@ enum {
  * may leave it in the middle (branches); its last entry has I_STOP or is op_block_end.
  */
 struct block {
-	uint64_t key; /* guest-physical address << BLOCK_KEY_BITS | mode */
+	uint64_t
+		key; /* guest-physical address << BLOCK_KEY_BITS | MODE_* | BLOCK_FLAT... */
 	struct codepage *cp;
 	uint32_t gen; /* cp->gen when it was decoded: valid while equal */
 	uint16_t len; /* of the code in bytes */
@@ -81,7 +86,7 @@ static inline struct block_slot *block_slot(struct block_cache *bc, uint64_t key
 
 /*
  * The block at linear address `rip` when it is at hand: translated, first of its chain, valid, in
- * one page. mode: MODE_* | BLOCK_FLAT. NULL: block_get() will know.
+ * one page. mode: as in the key. NULL: block_get() will know.
  */
 static inline struct block *block_lookup(struct x86_cpu *c, uint64_t rip, unsigned mode)
 {

@@ -14,9 +14,10 @@
 struct dec {
 	const uint8_t *p;
 	unsigned avail, pos;
-	unsigned mode;
+	unsigned mode; /* MODE_* */
 	struct insn *i;
-	int off; /* in its block, -1: none */
+	int off;   /* in its block, -1: none */
+	bool flat; /* DECODE_FLAT_DATA */
 	bool opsz, adsz, lock, rep, repne;
 	uint8_t rex; /* as REX: W R X B in the low bits, also when it came from VEX */
 	uint8_t vex_l;
@@ -251,7 +252,9 @@ static void segment(struct dec *d)
 		d->i->seg = d->seg;
 	else if (d->mode == MODE_64)
 		d->i->seg = SEG_FLAT;
-	if (d->mode != MODE_64)
+	if (d->flat && d->i->seg != X86_CS && d->i->seg < X86_FS)
+		d->i->seg = SEG_FLAT;
+	else if (d->mode != MODE_64)
 		d->i->flags |= I_SEGCHK;
 }
 
@@ -639,7 +642,8 @@ unsigned decode_at(const uint8_t *p, unsigned avail, unsigned mode, int off,
 {
 	struct dec d = {.p = p,
 			.avail = avail < INSN_MAX ? avail : INSN_MAX,
-			.mode = mode,
+			.mode = mode & ~(unsigned)DECODE_FLAT_DATA,
+			.flat = mode & DECODE_FLAT_DATA,
 			.i = i,
 			.off = off,
 			.seg = X86_NSEG};
@@ -647,6 +651,7 @@ unsigned decode_at(const uint8_t *p, unsigned avail, unsigned mode, int off,
 	memset(i, 0, sizeof(*i));
 	i->base = i->index = R_ZERO;
 	i->seg = SEG_FLAT;
+	i->flat = d.flat;
 	return decode(&d);
 }
 

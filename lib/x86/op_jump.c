@@ -42,14 +42,14 @@ void op_ret_64(struct x86_cpu *c, const struct insn *i)
 	if (unlikely(!is_canonical(rip)))
 		x86_raise_code(c, EX_GP, 0);
 	put64(c, RSP, sp + 8 + i->imm);
-	jump_indirect(c, i, rip);
+	jump_indirect(c, i, rip, BLOCK_64);
 }
 
 INLINE void jmp_ind_64(struct x86_cpu *c, const struct insn *i, uint64_t rip)
 {
 	if (unlikely(!is_canonical(rip)))
 		x86_raise_code(c, EX_GP, 0);
-	jump_indirect(c, i, rip);
+	jump_indirect(c, i, rip, BLOCK_64);
 }
 
 INLINE void call_ind_64(struct x86_cpu *c, const struct insn *i, uint64_t rip)
@@ -57,7 +57,7 @@ INLINE void call_ind_64(struct x86_cpu *c, const struct insn *i, uint64_t rip)
 	if (unlikely(!is_canonical(rip)))
 		x86_raise_code(c, EX_GP, 0);
 	push_return(c, i);
-	jump_indirect(c, i, rip);
+	jump_indirect(c, i, rip, BLOCK_64);
 }
 
 HANDLER(jmp_ind, ri, 64)
@@ -111,17 +111,53 @@ void op_jmp(struct x86_cpu *c, const struct insn *i)
 	jump_direct_legacy(c, i);
 }
 
+/* Behind a computed target in `flat` 32-bit code the mode is the same; else run.c finds out. */
+INLINE void jump_legacy(struct x86_cpu *c, const struct insn *i, uint64_t rip)
+{
+	if (i->flat)
+		jump_indirect(c, i, rip, BLOCK_32_FLAT);
+	else
+		jump_leave(c, i, rip);
+}
+
+INLINE void push_legacy(struct x86_cpu *c, const struct insn *i, unsigned size,
+			uint64_t v)
+{
+	uint32_t sp, *p;
+
+	if (size != 4 || !i->flat) {
+		stack_push(c, size, v);
+		return;
+	}
+	sp = get32(c, RSP) - 4;
+	p = write_ptr(c, sp, 4);
+	if (likely(p != NULL))
+		*p = (uint32_t)v;
+	else
+		mem_store_slow(c, sp, 4, v);
+	put32(c, RSP, sp);
+}
+
 void op_call(struct x86_cpu *c, const struct insn *i)
 {
 	legacy_target(c, i, c->block_rip + i->imm);
-	stack_push(c, i->osize, next_rip(c, i));
+	push_legacy(c, i, i->osize, next_rip(c, i));
 	jump_direct_legacy(c, i);
 }
 
 void op_ret(struct x86_cpu *c, const struct insn *i)
 {
-	uint64_t rip = legacy_target(c, i, stack_peek(c, i->osize, 0));
+	uint64_t rip;
 
+	if (i->osize == 4 && i->flat) {
+		uint32_t sp = get32(c, RSP);
+
+		rip = load32(c, sp);
+		put32(c, RSP, sp + 4 + (uint32_t)i->imm);
+		jump_indirect(c, i, rip, BLOCK_32_FLAT);
+		return;
+	}
+	rip = legacy_target(c, i, stack_peek(c, i->osize, 0));
 	stack_drop(c, i->osize + (unsigned)i->imm);
 	jump_leave(c, i, rip);
 }
@@ -129,28 +165,28 @@ void op_ret(struct x86_cpu *c, const struct insn *i)
 #define LEGACY_IND(bits, ...)                                                      \
 	HANDLER(jmp_ind, ri, bits)                                                 \
 	{                                                                          \
-		jump_leave(c, i, legacy_target(c, i, get##bits(c, i->rm)));        \
+		jump_legacy(c, i, legacy_target(c, i, get##bits(c, i->rm)));       \
 	}                                                                          \
 	HANDLER(jmp_ind, mi, bits)                                                 \
 	{                                                                          \
 		uint64_t rip = load##bits(c, ea_linear(c, i, bits / 8, ACC_READ)); \
                                                                                    \
-		jump_leave(c, i, legacy_target(c, i, rip));                        \
+		jump_legacy(c, i, legacy_target(c, i, rip));                       \
 	}                                                                          \
 	HANDLER(call_ind, ri, bits)                                                \
 	{                                                                          \
 		uint64_t rip = legacy_target(c, i, get##bits(c, i->rm));           \
                                                                                    \
-		stack_push(c, bits / 8, next_rip(c, i));                           \
-		jump_leave(c, i, rip);                                             \
+		push_legacy(c, i, bits / 8, next_rip(c, i));                       \
+		jump_legacy(c, i, rip);                                            \
 	}                                                                          \
 	HANDLER(call_ind, mi, bits)                                                \
 	{                                                                          \
 		uint64_t rip = load##bits(c, ea_linear(c, i, bits / 8, ACC_READ)); \
                                                                                    \
 		rip = legacy_target(c, i, rip);                                    \
-		stack_push(c, bits / 8, next_rip(c, i));                           \
-		jump_leave(c, i, rip);                                             \
+		push_legacy(c, i, bits / 8, next_rip(c, i));                       \
+		jump_legacy(c, i, rip);                                            \
 	}
 LEGACY_IND(16)
 LEGACY_IND(32)

@@ -63,11 +63,15 @@ INLINE void jump_direct(struct x86_cpu *c, const struct insn *i, uint64_t rip)
 	jump_leave(c, i, rip);
 }
 
-/* To a computed address in 64-bit mode; registers are as they will be behind the jump. */
-INLINE void jump_indirect(struct x86_cpu *c, const struct insn *i, uint64_t rip)
+/*
+ * To a computed linear address; registers are as they will be behind the jump. mode: BLOCK_64 or
+ * BLOCK_32_FLAT, which does not change.
+ */
+INLINE void jump_indirect(struct x86_cpu *c, const struct insn *i, uint64_t rip,
+			  unsigned mode)
 {
 	if (jump_may_chain(c)) {
-		const struct block *b = block_lookup(c, rip, MODE_64 | BLOCK_FLAT);
+		const struct block *b = block_lookup(c, rip, mode);
 
 		if (likely(b != NULL)) {
 			jump_enter(c, i, b, rip);

@@ -36,19 +36,40 @@ HANDLER(push, mi, 64)
 	push64(c, i, load64(c, ea_linear(c, i, 8, ACC_READ)));
 }
 
-#define PUSH_LEGACY(bits, ...)                                                  \
-	HANDLER(push, ri, bits)                                                 \
-	{                                                                       \
-		stack_push(c, bits / 8, get##bits(c, i->rm));                   \
-	}                                                                       \
-	HANDLER(push_imm, ri, bits)                                             \
-	{                                                                       \
-		stack_push(c, bits / 8, (uint##bits##_t)i->imm);                \
-	}                                                                       \
-	HANDLER(push, mi, bits)                                                 \
-	{                                                                       \
-		stack_push(c, bits / 8,                                         \
-			   load##bits(c, ea_linear(c, i, bits / 8, ACC_READ))); \
+INLINE void push_legacy(struct x86_cpu *c, const struct insn *i, unsigned size,
+			uint64_t v)
+{
+	uint32_t sp, *p;
+
+	if (size != 4 || !i->flat) {
+		stack_push(c, size, v);
+		return;
+	}
+	sp = get32(c, RSP) - 4;
+	p = write_ptr(c, sp, 4);
+	if (unlikely(!p)) {
+		mem_store_slow(c, sp, 4, v);
+		put32(c, RSP, sp);
+		return;
+	}
+	*p = (uint32_t)v;
+	put32(c, RSP, sp);
+	op_next(c, i);
+}
+
+#define PUSH_LEGACY(bits, ...)                                                   \
+	HANDLER(push, ri, bits)                                                  \
+	{                                                                        \
+		push_legacy(c, i, bits / 8, get##bits(c, i->rm));                \
+	}                                                                        \
+	HANDLER(push_imm, ri, bits)                                              \
+	{                                                                        \
+		push_legacy(c, i, bits / 8, (uint##bits##_t)i->imm);             \
+	}                                                                        \
+	HANDLER(push, mi, bits)                                                  \
+	{                                                                        \
+		push_legacy(c, i, bits / 8,                                      \
+			    load##bits(c, ea_linear(c, i, bits / 8, ACC_READ))); \
 	}
 PUSH_LEGACY(16)
 PUSH_LEGACY(32)
@@ -71,14 +92,24 @@ HANDLER(pop, ri, 64)
 	op_next(c, i);
 }
 
-#define POP_LEGACY(bits, ...)                                                  \
-	HANDLER(pop, ri, bits)                                                 \
-	{                                                                      \
-		uint##bits##_t v = (uint##bits##_t)stack_peek(c, bits / 8, 0); \
-                                                                               \
-		stack_drop(c, bits / 8);                                       \
-		put##bits(c, i->rm, v);                                        \
-		op_next(c, i);                                                 \
+#define POP_LEGACY(bits, ...)                                   \
+	HANDLER(pop, ri, bits)                                  \
+	{                                                       \
+		uint32_t sp = get32(c, RSP);                    \
+		uint##bits##_t v;                               \
+                                                                \
+		if (bits == 32 && i->flat) {                    \
+			v = load##bits(c, sp);                  \
+			put32(c, RSP, sp + 4);                  \
+			put##bits(c, i->rm, v);                 \
+			op_next(c, i);                          \
+			return;                                 \
+		}                                               \
+		v = (uint##bits##_t)stack_peek(c, bits / 8, 0); \
+                                                                \
+		stack_drop(c, bits / 8);                        \
+		put##bits(c, i->rm, v);                         \
+		op_next(c, i);                                  \
 	}
 POP_LEGACY(16)
 POP_LEGACY(32)

@@ -169,7 +169,7 @@ struct insn {
 	uint8_t modrm; /* as it was in the instruction */
 	uint16_t sel;  /* far pointers: selector; else free for the handler's own use */
 	uint8_t idx;   /* (block.c) number of the instruction in its block */
-	uint8_t spare;
+	uint8_t flat; /* 32-bit code whose DS, ES and SS are flat (decode.h): the stack is, too */
 	const void *
 		data; /* the handler's own: a vector instruction's code; branches: next block */
 };
