@@ -208,6 +208,7 @@ enum mmu_mode {
 	MMU_USER,    /* CPL 3 */
 	MMU_KERN,    /* CPL 0-2, SMAP applies (EFLAGS.AC = 0 or implicit access) */
 	MMU_KERN_AC, /* CPL 0-2, EFLAGS.AC = 1: SMAP suspended */
+	MMU_USER_AC, /* CPL 3, alignment is checked: never the fast path for data */
 	MMU_MODES,
 };
 
@@ -233,6 +234,8 @@ struct exc {
 	uint8_t vec;
 	bool has_code, pending;
 	bool soft; /* INT n, INT3, INTO: gate DPL is checked, rip is the next instruction's */
+	bool trap; /* reported behind the instruction: the frame's RF is 0 */
+	bool irq;  /* an external interrupt or NMI */
 	uint32_t code;
 };
 
@@ -319,6 +322,16 @@ struct x86_cpu {
 	struct x86_stats stats;
 	bool irq_waits; /* run.c: an interrupt may be there when EFLAGS.IF becomes 1 */
 	bool rmw_exclusive; /* op_atomic.c: a locked access in steps has exclusivity */
+
+	/* sys.h: MMU, debug registers, machine check */
+	uint64_t phys_mask;         /* bits that a physical address may have */
+	uint64_t tlb_large[2][2];   /* first and last large-page address, lower and upper half */
+	/* which entries are filled: with non-global translations, with global ones */
+	uint64_t tlb_used[MMU_MODES][2][TLB_SIZE / 64];
+	bool tf_armed;    /* TF was set when the running instruction began */
+	uint8_t dr_watch; /* breakpoints enabled in DR7: bits 0-3 data, 4-7 execution */
+	uint8_t dr_hit;   /* data breakpoints that the running instruction hit */
+	uint64_t mcg_ctl, mci[40], hwcr;
 	struct tlb_entry tlbs[MMU_MODES][TLB_SIZE] __attribute__((aligned(64)));
 };
 
