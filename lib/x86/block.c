@@ -2,9 +2,9 @@
  * x86/block.c - the cache of decoded blocks: found by physical address and mode, checked against
  * the generation of their page, made anew when code was written. vCPU thread.
  *
- * A block's page is marked (codepage_mark) and its generation read before its bytes are, so a
- * write that comes later always makes the block invalid. A block goes on behind conditional
- * branches: the usual way through code then needs no look-up.
+ * A page's generation is read first, then it is marked (codepage_mark), then its bytes are read: a
+ * write drops the marks and then changes the generation, so one that comes between is noticed. A
+ * block goes on behind conditional branches: the usual way through code then needs no look-up.
  */
 #include "x86/block.h"
 
@@ -210,9 +210,10 @@ static bool decode_crossing(struct x86_cpu *c, struct block *b, const struct cod
 		return false;
 	b->crosses = true;
 	b->gpa2 = second.gpa;
-	mark(c, b->cp2, second.gpa, 0, INSN_MAX, &done);
 	b->gen = generation(b->cp);
 	b->gen2 = generation(b->cp2);
+	mark(c, b->cp2, second.gpa, 0, INSN_MAX, &done);
+	codepage_mark(c, b->cp, code->gpa | (code->va & ~PAGE_MASK), 1);
 	n = code_bytes(c, code, buf, INSN_MAX);
 	n += code_bytes(c, &second, buf + n, INSN_MAX - n);
 	b->len = (uint16_t)decode_at(buf, n, mode & DECODE_MODE, 0, &b->insn[0]);
@@ -227,6 +228,7 @@ static void decode_run(struct x86_cpu *c, struct block *b, const struct code *co
 {
 	unsigned start = code->va & ~PAGE_MASK, done = 0, branches = 0;
 
+	b->gen = generation(b->cp);
 	while (b->n < BLOCK_MAX && branches < BRANCH_MAX) {
 		struct insn *i = &b->insn[b->n];
 		unsigned off = start + b->len, avail, len;
@@ -235,8 +237,6 @@ static void decode_run(struct x86_cpu *c, struct block *b, const struct code *co
 		if (!avail)
 			break;
 		mark(c, b->cp, code->gpa, off, avail, &done);
-		if (!b->n)
-			b->gen = generation(b->cp);
 		len = decode_at(code->host + off, avail, mode & DECODE_MODE, b->len, i);
 		if (!len)
 			break;
@@ -285,8 +285,8 @@ static bool block_revive(struct x86_cpu *c, struct block *b, const struct code *
 
 	if (b->crosses || !mark_page(c, b->cp, code))
 		return false;
-	mark(c, b->cp, code->gpa, off, b->len, &done);
 	b->gen = generation(b->cp);
+	mark(c, b->cp, code->gpa, off, b->len, &done);
 	if (!memcmp(block_bytes(b), code->host + off, b->len))
 		return true;
 	b->gen--;

@@ -153,6 +153,8 @@ static void step(struct x86_cpu *c, uint32_t req)
 		request_clear(c, REQ_SHADOW);
 		c->ev.int_shadow = false;
 	}
+	if (req & REQ_TRAP)
+		x86_check_break(c);
 	execute_one(c);
 	if (req & REQ_TRAP)
 		x86_check_traps(c);

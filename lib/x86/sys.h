@@ -8,16 +8,26 @@
 
 #include "x86/ops.h"
 
+/* CPUID features that handlers ask for (x86_cpu.feat). */
+enum feature {
+	FEAT_AMD = 1 << 0, /* or Hygon */
+	FEAT_RDTSCP = 1 << 1,
+	FEAT_RDPID = 1 << 2,
+	FEAT_SMAP = 1 << 3,
+	FEAT_INVPCID = 1 << 4,
+	FEAT_MONITOR = 1 << 5,
+};
+
 /* ---- walk.c: page tables --------------------------------------------------------------------- */
 
 /* Bits of a #PF error code. */
 enum { PF_P = 1, PF_W = 2, PF_U = 4, PF_RSVD = 8, PF_I = 16 };
 
 struct walk {
-	uint64_t gpa;   /* of the 4 KiB page */
-	uint8_t prot;   /* enum tlb_prot; PROT_W only when the dirty flag is set */
+	uint64_t gpa; /* of the 4 KiB page */
+	uint8_t prot; /* enum tlb_prot; PROT_W only when the dirty flag is set */
 	bool global;
-	uint8_t shift;  /* of the page size: 12, 21, 22, 30 */
+	uint8_t shift; /* of the page size: 12, 21, 22, 30 */
 };
 
 /*
@@ -153,7 +163,8 @@ static inline uint32_t sel_err(const struct x86_cpu *c, uint16_t sel)
  * Reads the descriptor of `sel` (not null). Beyond its table: raises `vec` with the selector as
  * code. wide: system descriptors of 16 bytes (long mode); the upper half's type must be 0.
  */
-void desc_read(struct x86_cpu *c, uint16_t sel, unsigned vec, bool wide, struct desc *d);
+void desc_read(struct x86_cpu *c, uint16_t sel, unsigned vec, bool wide,
+	       struct desc *d);
 /* The same without raising: false when beyond the table. */
 bool desc_try(struct x86_cpu *c, uint16_t sel, bool wide, struct desc *d);
 /* Sets the accessed flag of a code or data descriptor in memory, if it is clear. */
@@ -256,6 +267,11 @@ static inline unsigned iopl(const struct x86_cpu *c)
 	return c->rflags >> 12 & 3;
 }
 
+static inline bool cpuid_is_amd(const struct x86_cpu *c)
+{
+	return c->feat & FEAT_AMD;
+}
+
 static inline bool in_v86(const struct x86_cpu *c)
 {
 	return c->rflags & FL_VM;
@@ -276,10 +292,11 @@ static inline void need_cpl0(struct x86_cpu *c)
 /* ---- cpuid.c ----------------------------------------------------------------------------------------- */
 
 /* The leaf that CPUID finds, after limits; NULL: all zero. */
-const struct x86_cpuid *cpuid_find(const struct x86_cpu *c, uint32_t leaf, uint32_t sub);
+const struct x86_cpuid *cpuid_find(const struct x86_cpu *c, uint32_t leaf,
+				   uint32_t sub);
 /* Registers 0 eax .. 3 edx of a leaf, 0 when it is not there. */
 uint32_t cpuid_reg(const struct x86_cpu *c, uint32_t leaf, uint32_t sub, unsigned reg);
-/* Is the processor of AMD's family (or Hygon's)? */
-bool cpuid_is_amd(const struct x86_cpu *c);
+/* Sets c->feat from the leaves. */
+void cpuid_note_features(struct x86_cpu *c);
 
 #endif

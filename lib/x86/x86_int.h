@@ -236,6 +236,7 @@ struct exc {
 	bool soft; /* INT n, INT3, INTO: gate DPL is checked, rip is the next instruction's */
 	bool trap; /* reported behind the instruction: the frame's RF is 0 */
 	bool irq;  /* an external interrupt or NMI */
+	uint64_t rip; /* soft, ICEBP: of the instruction itself, for faults of its delivery */
 	uint32_t code;
 };
 
@@ -329,9 +330,12 @@ struct x86_cpu {
 	/* which entries are filled: with non-global translations, with global ones */
 	uint64_t tlb_used[MMU_MODES][2][TLB_SIZE / 64];
 	bool tf_armed;    /* TF was set when the running instruction began */
+	bool rf_loaded;   /* the running instruction loaded RF: it stays for the next one */
+	bool ss_shadow;   /* it loaded SS: no #DB before the next one is done */
 	uint8_t dr_watch; /* breakpoints enabled in DR7: bits 0-3 data, 4-7 execution */
 	uint8_t dr_hit;   /* data breakpoints that the running instruction hit */
 	uint64_t mcg_ctl, mci[40], hwcr;
+	uint32_t feat; /* of CPUID, those asked for often: enum feature (sys.h) */
 	struct tlb_entry tlbs[MMU_MODES][TLB_SIZE] __attribute__((aligned(64)));
 };
 
@@ -440,6 +444,8 @@ void x86_deliver_exception(struct x86_cpu *c);
 void x86_deliver_interrupt(struct x86_cpu *c, unsigned vec);
 /* After each instruction while TF or enabled breakpoints ask for it: raises #DB traps. */
 void x86_check_traps(struct x86_cpu *c);
+/* Before each instruction with REQ_TRAP: raises #DB when a breakpoint is at c->rip. */
+void x86_check_break(struct x86_cpu *c);
 
 /* Sets RFLAGS bits `mask` (status bits included) to those of v, and what hangs on them:
  * mmu_mode (AC), interrupt shadow, TF. */
