@@ -20,9 +20,12 @@ enum {
 	OPT_TIMEOUT,
 };
 
+/* Not an option: a line of --help. popt takes an entry without names and without `arg` for the end. */
+static char heading[1];
+
 #define HEADING(text)                           \
 	{                                       \
-		NULL, 0, 0, NULL, 0, text, NULL \
+		NULL, 0, 0, heading, 0, text, NULL \
 	}
 
 /* Adds a repeatable option's value to a list. */
