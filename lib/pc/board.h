@@ -3,6 +3,7 @@
 #define PC_BOARD_H
 
 #include "dev/acpi_pm.h"
+#include "dev/i8042.h"
 #include "dev/i8254.h"
 #include "dev/i8259.h"
 #include "dev/ioapic.h"
@@ -26,6 +27,7 @@ struct board {
 	struct ioapic *ioapic;
 	struct i8254 *pit;
 	struct rtc *rtc;
+	struct i8042 *kbc;
 	struct acpi_pm *pm;
 	struct uart16550 *uart[PC_MAX_SERIAL];
 	struct pci_bus pci;

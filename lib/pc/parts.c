@@ -23,6 +23,13 @@ static void on_sleep(void *ctx, unsigned type)
 			"the guest wants to sleep (type %u): ignored", type);
 }
 
+static void on_reset(void *ctx)
+{
+	struct board *b = ctx;
+
+	pc_ask(b->pc, PC_ASK_RESET);
+}
+
 /* ---- making ---- */
 
 static int make_interrupts(struct board *b, const struct board_wires *w,
@@ -40,10 +47,12 @@ static int make_interrupts(struct board *b, const struct board_wires *w,
 static int make_legacy(struct board *b, const struct board_wires *w, struct err *err)
 {
 	const struct vm_env *env = &b->pc->env;
-	const struct acpi_pm_user user = {on_sleep, b};
+	const struct acpi_pm_user pm_user = {on_sleep, b};
+	const struct i8042_user kbc_user = {.reset = on_reset, .ctx = b};
 
-	b->pm = acpi_pm_new(env, w->pm_base, &b->isa[9], &user, err);
-	if (!b->pm)
+	b->pm = acpi_pm_new(env, w->pm_base, &b->isa[9], &pm_user, err);
+	b->kbc = b->pm ? i8042_new(env, &b->isa[1], &b->isa[12], &kbc_user, err) : NULL;
+	if (!b->kbc)
 		return -err->code;
 	for (unsigned i = 0; i < PC_MAX_SERIAL; i++) {
 		if (i && !b->pc->cfg.serial[i])
@@ -128,6 +137,7 @@ void parts_reset(struct board *b)
 	i8254_reset(b->pit);
 	rtc_reset(b->rtc);
 	acpi_pm_reset(b->pm);
+	i8042_reset(b->kbc);
 	for (unsigned i = 0; i < PC_MAX_SERIAL; i++)
 		if (b->uart[i])
 			uart16550_reset(b->uart[i]);
@@ -159,6 +169,8 @@ void parts_free(struct board *b)
 	for (unsigned i = 0; i < PC_MAX_SERIAL; i++)
 		if (b->uart[i])
 			uart16550_free(b->uart[i]);
+	if (b->kbc)
+		i8042_free(b->kbc);
 	if (b->pm)
 		acpi_pm_free(b->pm);
 	if (b->rtc)
