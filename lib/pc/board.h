@@ -3,15 +3,19 @@
 #define PC_BOARD_H
 
 #include "dev/acpi_pm.h"
+#include "dev/fw_cfg.h"
+#include "dev/hpet.h"
 #include "dev/i8042.h"
 #include "dev/i8254.h"
 #include "dev/i8259.h"
 #include "dev/ioapic.h"
+#include "dev/isa_misc.h"
 #include "dev/pci.h"
 #include "dev/pci_host.h"
 #include "dev/pci_lpc.h"
 #include "dev/rtc.h"
 #include "dev/uart16550.h"
+#include "dev/virtio_balloon.h"
 #include "dev/virtio_blk.h"
 #include "dev/virtio_console.h"
 #include "dev/virtio_net.h"
@@ -28,6 +32,13 @@ struct board {
 	struct i8254 *pit;
 	struct rtc *rtc;
 	struct i8042 *kbc;
+	struct hpet *hpet;
+	struct fw_cfg *fw_cfg;
+	struct port92 *port92;
+	struct cf9 *cf9;
+	struct debugcon *debugcon[2]; /* ports 402h and e9h */
+	struct debug_exit *debug_exit;
+	struct pvpanic *pvpanic;
 	struct acpi_pm *pm;
 	struct uart16550 *uart[PC_MAX_SERIAL];
 	struct pci_bus pci;
@@ -36,6 +47,7 @@ struct board {
 	struct pci_lpc *lpc;
 	unsigned next_slot;
 	struct virtio_rng *rng;
+	struct virtio_balloon *balloon;
 	struct virtio_console *console;
 	struct virtio_net *net[PC_MAX_NETS];
 	struct virtio_blk *blk[PC_MAX_DISKS];

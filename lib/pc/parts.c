@@ -30,18 +30,92 @@ static void on_reset(void *ctx)
 	pc_ask(b->pc, PC_ASK_RESET);
 }
 
+static void on_cf9(void *ctx, bool hard)
+{
+	(void)hard; /* without firmware both start the guest anew */
+	on_reset(ctx);
+}
+
+static void on_debug_exit(void *ctx, uint32_t value)
+{
+	struct board *b = ctx;
+
+	pc_stop(b->pc, PC_DEBUG_EXIT, value);
+}
+
+static void on_panic(void *ctx, unsigned events)
+{
+	struct board *b = ctx;
+
+	if (events & PVPANIC_PANICKED)
+		pc_stop(b->pc, PC_PANIC, 0);
+}
+
+/* The HPET takes the place of the PIT and the RTC on their lines, or gives it back. */
+static void on_hpet_legacy(void *ctx, bool on)
+{
+	struct board *b = ctx;
+
+	i8254_connect(b->pit, !on);
+	rtc_connect(b->rtc, !on);
+}
+
+static void set_gsi(void *ctx, unsigned n, bool level)
+{
+	struct board *b = ctx;
+	struct irq line = ioapic_line(b->ioapic, n);
+
+	irq_set(&line, level);
+}
+
 /* ---- making ---- */
 
 static int make_interrupts(struct board *b, const struct board_wires *w,
 			   struct err *err)
 {
 	const struct vm_env *env = &b->pc->env;
+	const struct hpet_cfg hpet = {
+		.gsi = {set_gsi, b, 0},
+		.routes = 0x00ff0104, /* inputs 2, 8, 16-23 */
+		.legacy = {b->isa[0], b->isa[8]},
+		.legacy_changed = on_hpet_legacy,
+		.ctx = b,
+	};
 
 	b->pic = i8259_new(env, &w->intr, err);
 	b->ioapic = b->pic ? ioapic_new(env, 0, &w->routes, err) : NULL;
 	b->pit = b->ioapic ? i8254_new(env, &b->isa[0], err) : NULL;
 	b->rtc = b->pit ? rtc_new(env, &b->isa[8], time(NULL), err) : NULL;
-	return b->rtc ? 0 : -err->code;
+	b->hpet = b->rtc ? hpet_new(env, &hpet, err) : NULL;
+	return b->hpet ? 0 : -err->code;
+}
+
+/* One register each: resets, and what a guest tells its machine. */
+static int make_ports(struct board *b, struct err *err)
+{
+	const struct vm_env *env = &b->pc->env;
+	const struct port92_user p92 = {.reset = on_reset, .ctx = b};
+	static const uint16_t debug_ports[2] = {0x402, 0xe9};
+
+	b->port92 = port92_new(env, &p92, err);
+	b->cf9 = b->port92 ? cf9_new(env, on_cf9, b, err) : NULL;
+	b->debug_exit =
+		b->cf9 ? debug_exit_new(env, 0xf4, on_debug_exit, b, err) : NULL;
+	b->pvpanic = b->debug_exit ? pvpanic_new(env, on_panic, b, err) : NULL;
+	b->fw_cfg = b->pvpanic ? fw_cfg_new(env, err) : NULL;
+	if (!b->fw_cfg)
+		return -err->code;
+	for (unsigned i = 0; i < ARRAY_LEN(debug_ports); i++) {
+		b->debugcon[i] =
+			debugcon_new(env, debug_ports[i], b->pc->cfg.debug, err);
+		if (!b->debugcon[i])
+			return -err->code;
+	}
+	fw_cfg_set_u16(b->fw_cfg, FW_CFG_CPUS, (uint16_t)b->pc->cfg.cpus);
+	fw_cfg_set_u16(b->fw_cfg, FW_CFG_MAX_CPUS, (uint16_t)b->pc->cfg.cpus);
+	fw_cfg_set_u32(b->fw_cfg, FW_CFG_RAM_SIZE,
+		       (uint32_t)min_u64(b->pc->cfg.memory, UINT32_MAX));
+	return 0;
 }
 
 static int make_legacy(struct board *b, const struct board_wires *w, struct err *err)
@@ -95,7 +169,9 @@ static int make_virtio(struct board *b, struct err *err)
 	unsigned queues = (unsigned)min_u64(cfg->cpus, 4);
 
 	b->rng = virtio_rng_new(env, &b->pci, next_devfn(b), err);
-	if (!b->rng)
+	b->balloon =
+		b->rng ? virtio_balloon_new(env, &b->pci, next_devfn(b), err) : NULL;
+	if (!b->balloon)
 		return -err->code;
 	if (cfg->console) {
 		b->console = virtio_console_new(env, &b->pci, next_devfn(b),
@@ -123,6 +199,7 @@ int parts_new(struct board *b, const struct board_wires *w, struct err *err)
 	int rc = make_interrupts(b, w, err);
 
 	rc = rc ? rc : make_legacy(b, w, err);
+	rc = rc ? rc : make_ports(b, err);
 	rc = rc ? rc : make_pci(b, w, err);
 	return rc ? rc : make_virtio(b, err);
 }
@@ -138,6 +215,10 @@ void parts_reset(struct board *b)
 	rtc_reset(b->rtc);
 	acpi_pm_reset(b->pm);
 	i8042_reset(b->kbc);
+	hpet_reset(b->hpet);
+	port92_reset(b->port92);
+	cf9_reset(b->cf9);
+	fw_cfg_reset(b->fw_cfg);
 	for (unsigned i = 0; i < PC_MAX_SERIAL; i++)
 		if (b->uart[i])
 			uart16550_reset(b->uart[i]);
@@ -160,6 +241,8 @@ void parts_free(struct board *b)
 			virtio_net_free(b->net[i]);
 	if (b->console)
 		virtio_console_free(b->console);
+	if (b->balloon)
+		virtio_balloon_free(b->balloon);
 	if (b->rng)
 		virtio_rng_free(b->rng);
 	if (b->lpc)
@@ -169,6 +252,21 @@ void parts_free(struct board *b)
 	for (unsigned i = 0; i < PC_MAX_SERIAL; i++)
 		if (b->uart[i])
 			uart16550_free(b->uart[i]);
+	for (unsigned i = 0; i < ARRAY_LEN(b->debugcon); i++)
+		if (b->debugcon[i])
+			debugcon_free(b->debugcon[i]);
+	if (b->fw_cfg)
+		fw_cfg_free(b->fw_cfg);
+	if (b->pvpanic)
+		pvpanic_free(b->pvpanic);
+	if (b->debug_exit)
+		debug_exit_free(b->debug_exit);
+	if (b->cf9)
+		cf9_free(b->cf9);
+	if (b->port92)
+		port92_free(b->port92);
+	if (b->hpet)
+		hpet_free(b->hpet);
 	if (b->kbc)
 		i8042_free(b->kbc);
 	if (b->pm)

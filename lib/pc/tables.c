@@ -22,6 +22,8 @@ static void describe(const struct board *b, const struct tables_place *place,
 	for (unsigned s = 0; s < ACPI_PCI_SLOTS; s++)
 		for (unsigned pin = 0; pin < 4; pin++)
 			cfg->pirq[s][pin] = (uint8_t)pci_bus_pirq(&b->pci, s, pin);
+	cfg->pvpanic_port = PVPANIC_PORT;
+	cfg->debug_port = 0x402;
 	cfg->n_serial = 0;
 	for (unsigned i = 0; i < PC_MAX_SERIAL; i++)
 		cfg->n_serial += b->uart[i] != NULL;
