@@ -20,6 +20,9 @@ static_assert((int)SEG_COUNT == (int)X86_NSEG && (int)SEG_TR == (int)X86_TR,
 #define MSR_TSC          0x10u
 #define MSR_APIC_BASE    0x1bu
 #define MSR_TSC_DEADLINE 0x6e0u
+#define MSR_EFER         0xc0000080u
+#define MSR_FS_BASE      0xc0000100u
+#define MSR_GS_BASE      0xc0000101u
 /* Not MSRs, but kept among them: what cpu_state has no place for. */
 #define EXTRA_PDPTE      0xffff0000u /* and 3 more */
 #define EXTRA_SMBASE     0xffff0004u
@@ -30,7 +33,8 @@ static const uint32_t own_msrs[] = {MSR_TSC_DEADLINE, MSR_KVM_WALL, MSR_KVM_TIME
 /* Is it kept elsewhere, or one of own_msrs? */
 static bool msr_is_ours(uint32_t msr)
 {
-	return msr == MSR_TSC || msr == MSR_APIC_BASE || msr == MSR_TSC_DEADLINE ||
+	return msr == MSR_EFER || msr == MSR_FS_BASE || msr == MSR_GS_BASE ||
+	       msr == MSR_TSC || msr == MSR_APIC_BASE || msr == MSR_TSC_DEADLINE ||
 	       (msr >= 0x800 && msr < 0x900) || msr == MSR_KVM_WALL ||
 	       msr == MSR_KVM_TIME || msr == MSR_KVM_WALL_OLD ||
 	       msr == MSR_KVM_TIME_OLD;
