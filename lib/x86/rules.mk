@@ -4,3 +4,5 @@ CFLAGS_lib_x86 += -mno-red-zone -fomit-frame-pointer -fno-tree-slp-vectorize
 ifdef SAN
 CFLAGS_lib_x86 += -fno-sanitize=alignment
 endif
+# The decoder's test compares it with another one.
+$(O)/tests/unit/test_decode: ALL_LIBS += -lZydis
