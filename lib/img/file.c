@@ -335,13 +335,8 @@ int file_zero(struct img_file *f, uint64_t off, uint64_t len, bool unmap)
 		return 0;
 	if (f->device && (off | len) % DEVICE_GRAIN)
 		return file_write_zeros(f, off, len);
-	if (unmap && !f->no_punch) {
-		/* A hole behind the end of the file does not make it longer. */
-		rc = !f->device && off + len > file_size(f)
-			     ? file_truncate(f, off + len)
-			     : 0;
-		if (rc)
-			return rc;
+	/* A hole does not make the file longer, the other ways do. */
+	if (unmap && !f->no_punch && (f->device || off + len <= file_size(f))) {
 		rc = file_allocate(f, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off,
 				   len);
 		if (!rc || !host_cannot(-rc))

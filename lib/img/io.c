@@ -232,7 +232,7 @@ static int place_fill(const struct img_place *place, const struct margin *head,
 	rc = margin_write(head, place, place->file_off);
 	if (!rc && src)
 		rc = file_writev(place->file, src, at, n);
-	else if (!rc && !place->zero)
+	else if (!rc) /* also where it reads as zeros: behind the end of the file */
 		rc = file_zero(place->file, at, n, false);
 	if (!rc)
 		rc = margin_write(tail, place, at + n);

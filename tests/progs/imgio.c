@@ -1,7 +1,7 @@
 /*
  * tests/progs/imgio.c - lib/img for the tests that compare it with qemu-img:
- *   imgio [-r] [-s] [-b] [-U] [-f FORMAT] IMAGE COMMAND...
- *     info | cat | hash | map | write OFF LEN BYTE | zero OFF LEN | unmap OFF LEN | discard OFF LEN
+ *   imgio [-r] [-s] [-b] [-U] [-n] [-f FORMAT] IMAGE COMMAND...
+ *     info | cat | map | write OFF LEN BYTE | zero OFF LEN | unmap OFF LEN | discard OFF LEN
  *     hold: waits for the end of its input with the image open
  *     random SEED OPS THREADS BLOCK MODEL [crash]: changes the image and the raw file MODEL alike, in
  *       THREADS threads whose blocks of BLOCK bytes lie between each other; then compares
@@ -323,12 +323,13 @@ int main(int argc, char **argv)
 	struct img *img;
 	int c, rc, end;
 
-	while ((c = getopt(argc, argv, "+rsbUf:")) != -1) {
+	while ((c = getopt(argc, argv, "+rsbUnf:")) != -1) {
 		switch (c) {
 		case 'r': o.read_only = true; break;
 		case 's': o.snapshot = true; break;
 		case 'b': o.no_backing = true; break;
 		case 'U': o.no_lock = true; break;
+		case 'n': o.no_sync = true; break;
 		case 'f': o.format = optarg; break;
 		default: return 2;
 		}
