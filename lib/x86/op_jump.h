@@ -30,12 +30,22 @@ INLINE void jump_enter(struct x86_cpu *c, const struct insn *i, const struct blo
 	b->insn[0].fn(c, b->insn);
 }
 
+/*
+ * Going from block to block within handlers needs tail calls that are jumps: else the host's stack would
+ * grow without end.
+ */
+#if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) && !defined(__clang__)
+#define CHAIN 1
+#else
+#define CHAIN 0
+#endif
+
 INLINE bool jump_may_chain(const struct x86_cpu *c)
 {
-#ifdef __OPTIMIZE__
+#if CHAIN
 	return likely(!atomic_load_explicit(&c->request, memory_order_relaxed));
 #else
-	(void)c; /* calls would pile up */
+	(void)c;
 	return false;
 #endif
 }

@@ -198,7 +198,6 @@ static void random_number(struct x86_cpu *c, const struct insn *i)
 
 	reg_set(c, i->rm, i->osize, ok ? v : 0);
 	status_set(c, ok ? FL_CF : 0);
-	op_next(c, i);
 }
 
 void op_rdrand(struct x86_cpu *c, const struct insn *i)

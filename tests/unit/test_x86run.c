@@ -487,6 +487,52 @@ static void code16(void **state)
 	assert_int_equal(r.gpr[X86_RSP], 0x8000);
 }
 
+/* ---- tail calls -------------------------------------------------------------------------------- */
+
+/* Handlers of all kinds, a million times: the host's stack must not grow from block to block. */
+PROGRAM(p_long, 64,
+	"  mov $1000000, %ecx\n"
+	"1: lock xadd %rax, (%rsi)\n"
+	"  xchg %rbx, 8(%rsi)\n"
+	"  lock cmpxchg %rbx, 8(%rsi)\n"
+	"  shll $3, 16(%rsi)\n"
+	"  rolb %cl, 17(%rsi)\n"
+	"  shld $3, %eax, 24(%rsi)\n"
+	"  lock incl 32(%rsi)\n"
+	"  btsl %ecx, 64(%rsi)\n"
+	"  bt $3, %ecx\n"
+	"  setc 40(%rsi)\n"
+	"  cmovz 8(%rsi), %rax\n"
+	"  imul $3, 8(%rsi), %r8\n"
+	"  mul %r8\n"
+	"  or $1, %ebx\n"
+	"  xor %edx, %edx\n"
+	"  div %rbx\n"
+	"  movbe 16(%rsi), %eax\n"
+	"  rdrand %r9\n"
+	"  popcnt %r8, %r9\n"
+	"  lodsb\n"
+	"  dec %rsi\n"
+	"  push 8(%rsi)\n"
+	"  pop 48(%rsi)\n"
+	"  lahf\n"
+	"  cld\n"
+	"  jmp 2f\n"
+	"2: call 3f\n"
+	"  dec %ecx\n"
+	"  jnz 1b\n"
+	"  jmp 4f\n"
+	"3: ret\n"
+	"4: nop\n");
+
+static void long_run(void **state)
+{
+	(void)state;
+	RUN(64, p_long);
+	assert_int_equal(r.gpr[X86_RCX], 0);
+	assert_int_equal(r.gpr[X86_RSP], STACK);
+}
+
 /* ---- many blocks ---------------------------------------------------------------------------------------------- */
 
 /* More code than the cache holds: all is forgotten in between, and nothing goes wrong. */
@@ -519,6 +565,7 @@ int main(void)
 		TEST(across_pages),  TEST(written_from_outside),
 		TEST(locked),        TEST(code32),
 		TEST(code16),        TEST(full_cache),
+		TEST(long_run),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
