@@ -85,16 +85,21 @@ static unsigned pending(const struct chip *c, bool master)
 	return rank(c, want) < rank(c, now) ? want : 8;
 }
 
+/* Inputs that are level-triggered: requested as long as the line is up. */
+static void follow_levels(struct chip *c)
+{
+	uint8_t level = c->icw1 & ICW1_LEVEL ? 0xff : c->elcr;
+
+	c->irr = (c->irr & ~level) | (c->lines & level);
+}
+
 static void input(struct chip *c, unsigned n, bool level)
 {
 	uint8_t bit = (uint8_t)(1u << n);
-	bool was = c->lines & bit;
 
-	c->lines = level ? c->lines | bit : c->lines & ~bit;
-	if ((c->elcr & bit) || (c->icw1 & ICW1_LEVEL))
-		c->irr = level ? c->irr | bit : c->irr & ~bit;
-	else if (level && !was)
+	if (level && !(c->lines & bit))
 		c->irr |= bit;
+	c->lines = level ? c->lines | bit : c->lines & ~bit;
 }
 
 /* The slave's output into the master, and the master's to the processor. */
@@ -103,6 +108,8 @@ static void update(struct i8259 *pic)
 	struct chip *m = &pic->chip[MASTER], *s = &pic->chip[SLAVE];
 	bool out;
 
+	follow_levels(m);
+	follow_levels(s);
 	if (pending(s, false) != 8) {
 		input(m, CASCADE, true);
 		m->irr |= 1u << CASCADE;
@@ -186,10 +193,6 @@ static void icw1(struct chip *c, uint8_t val)
 	if (!(val & ICW1_ICW4))
 		c->icw4 = 0;
 	c->step = WANT_ICW2;
-	for (unsigned n = 0; n < 8; n++) /* levels count at once */
-		if ((c->lines & (1u << n)) &&
-		    ((c->elcr & (1u << n)) || (val & ICW1_LEVEL)))
-			c->irr |= (uint8_t)(1u << n);
 }
 
 /* OCW2: end of interrupt and rotation, by bits R, SL, EOI. */

@@ -46,6 +46,7 @@ enum { HOUR_PM = 0x80, ALARM_ANY = 0xc0 };
 #define UIP_NS        244000ull /* the flag goes up so long before an update */
 #define BASE_HZ       32768ull
 #define DAY           86400
+#define MIN_EPOCH     -62167219200ll /* year 0 */
 #define MAX_EPOCH     253402300799ll /* year 9999 */
 #define MIN_REPEAT_NS 61000ull       /* between interrupts that are made up for */
 
@@ -113,19 +114,20 @@ static void time_to_regs(struct rtc *rtc)
 {
 	time_t t = (time_t)seconds_now(rtc);
 	struct tm tm;
+	int year;
 
 	if (!gmtime_r(&t, &tm))
 		return;
+	year = tm.tm_year + 1900;
 	rtc->nvram[REG_SEC] = encode(rtc, tm.tm_sec);
 	rtc->nvram[REG_MIN] = encode(rtc, tm.tm_min);
 	rtc->nvram[REG_HOUR] = encode_hour(rtc, tm.tm_hour);
 	rtc->nvram[REG_WDAY] = encode(rtc, tm.tm_wday + 1);
 	rtc->nvram[REG_DAY] = encode(rtc, tm.tm_mday);
 	rtc->nvram[REG_MONTH] = encode(rtc, tm.tm_mon + 1);
-	rtc->nvram[REG_YEAR] = encode(rtc, tm.tm_year % 100);
+	rtc->nvram[REG_YEAR] = encode(rtc, year % 100);
 	/* The century byte is always BCD: firmware keeps it, not the chip. */
-	rtc->nvram[RTC_CENTURY] = (uint8_t)((tm.tm_year + 1900) / 1000 % 10 << 4 |
-					    (tm.tm_year + 1900) / 100 % 10);
+	rtc->nvram[RTC_CENTURY] = (uint8_t)(year / 1000 % 10 << 4 | year / 100 % 10);
 }
 
 /* Takes the time from the registers; days and months out of range carry over. */
@@ -143,6 +145,10 @@ static void regs_to_time(struct rtc *rtc)
 	};
 
 	rtc->epoch = timegm(&tm);
+	if (rtc->epoch > MAX_EPOCH) /* the digits go up to f */
+		rtc->epoch = MAX_EPOCH;
+	if (rtc->epoch < MIN_EPOCH) /* day 0 of year 0 */
+		rtc->epoch = MIN_EPOCH;
 	rtc->seen = rtc->epoch;
 }
 
@@ -456,10 +462,9 @@ static int loaded(void *dev)
 {
 	struct rtc *rtc = dev;
 
-	if (rtc->epoch < -MAX_EPOCH || rtc->epoch > MAX_EPOCH ||
-	    rtc->seen < -MAX_EPOCH || rtc->seen > 2 * MAX_EPOCH || rtc->index2 > 127 ||
-	    rtc->lost > BASE_HZ || rtc->epoch_ns > UINT64_MAX / 2 ||
-	    rtc->periods > UINT64_MAX / 2)
+	if (rtc->epoch < MIN_EPOCH || rtc->epoch > MAX_EPOCH || rtc->seen < MIN_EPOCH ||
+	    rtc->seen > 2 * MAX_EPOCH || rtc->index2 > 127 || rtc->lost > BASE_HZ ||
+	    rtc->epoch_ns > UINT64_MAX / 2 || rtc->periods > UINT64_MAX / 2)
 		return -EINVAL;
 	arm_periodic(rtc);
 	arm_second(rtc);
