@@ -200,22 +200,27 @@ void seg_check_inner_ss(struct x86_cpu *c, uint16_t sel, unsigned cpl, struct de
 	desc_accessed(c, d);
 }
 
+/*
+ * Return to an outer ring: segments that it may not have become null. Their bases stay: 64-bit
+ * code uses those of FS and GS whatever the selectors are.
+ */
 void seg_drop_privileged(struct x86_cpu *c)
 {
 	static const uint8_t segs[] = {X86_ES, X86_DS, X86_FS, X86_GS};
 
 	for (unsigned n = 0; n < ARRAY_LEN(segs); n++) {
-		const struct x86_seg *s = &c->seg[segs[n]];
+		struct x86_seg *s = &c->seg[segs[n]];
 		unsigned type = s->attr & X86_ATTR_TYPE;
 
-		if (!seg_is_usable(s)) {
-			if (!(s->sel & 0xfffc))
-				seg_set_null(c, segs[n], 0);
+		if (seg_is_usable(s) &&
+		    ((type & (TYPE_CODE | TYPE_C)) == (TYPE_CODE | TYPE_C) ||
+		     seg_dpl(s) >= c->cpl))
 			continue;
+		if (seg_is_usable(s) || !(s->sel & 0xfffc)) {
+			s->sel = 0;
+			s->attr = 0;
+			s->limit = 0;
 		}
-		if ((type & (TYPE_CODE | TYPE_C)) != (TYPE_CODE | TYPE_C) &&
-		    seg_dpl(s) < c->cpl)
-			seg_set_null(c, segs[n], 0);
 	}
 }
 
