@@ -103,7 +103,9 @@ void pc_stop_threads(struct pc *pc)
 	pc->quit = true;
 	pthread_cond_broadcast(&pc->park_cond);
 	pthread_mutex_unlock(&pc->park_lock);
-	kick_all(pc);
+	for (unsigned i = 0; i < pc->cfg.cpus; i++)
+		if (pc->cpus[i].has_thread)
+			pc->engine->ops->kick(pc->engine, i);
 	for (unsigned i = 0; i < pc->cfg.cpus; i++)
 		if (pc->cpus[i].has_thread)
 			pthread_join(pc->cpus[i].thread, NULL);

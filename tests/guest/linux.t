@@ -11,12 +11,12 @@ args='console=ttyS0 quiet panic=-1'
 
 # boot NAME 'KERNEL ARGS' OPTIONS...: boots to the end of the report; the output stays in $TMP/NAME.
 boot() {
-	name=$1 more=$2
+	log=$1 more=$2
 	shift 2
-	$run "$@" -i "$initrd" -a "$args $more" "$kernel" </dev/null >"$TMP/$name" 2>"$TMP/$name.err"
+	$run "$@" -i "$initrd" -a "$args $more" "$kernel" </dev/null >"$TMP/$log" 2>"$TMP/$log.err"
 	status=$?
-	tr -d '\r' <"$TMP/$name" >"$TMP/$name.txt"
-	tail -n 12 "$TMP/$name.txt" "$TMP/$name.err"
+	tr -d '\r' <"$TMP/$log" >"$TMP/$log.txt"
+	tail -n 12 "$TMP/$log.txt" "$TMP/$log.err"
 	return $status
 }
 ends() { # ends STATUS boot-arguments

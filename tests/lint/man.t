@@ -15,7 +15,7 @@ for page in man/*.[0-9]; do
 	tool=$(basename "$page" .1)
 	[ -x "$O/$tool" ] || continue
 	miss=$("$O/$tool" --help | sed -n 's/.*--\([a-z-]*\).*/\1/p' | sort -u | while read -r opt; do
-		grep -q -- "Fl -$opt\b\|Fl Fl $opt\b" "$page" || printf ' --%s' "$opt"; done)
+		grep -q -- "^\.It Fl \(. , \)\?-$opt\b" "$page" || printf ' --%s' "$opt"; done)
 	[ -z "$miss" ]
 	ok $? "$page describes each option of $tool --help$miss"
 done
