@@ -178,7 +178,7 @@ const struct vec_code_entry *vec_cache_get(struct vec_cache *vc,
 const struct vec_code_entry *vec_cache_get_x87(struct vec_cache *vc, unsigned n,
 					       uint8_t modrm, bool flags);
 /* Writes the code for `w` to p (at most VEC_CODE_MAX bytes); returns the length. (vec_emit.c) */
-#define VEC_CODE_MAX 160
+#define VEC_CODE_MAX 96
 unsigned vec_emit(const struct vec_want *w, uint8_t *p);
 unsigned vec_emit_x87(unsigned n, uint8_t modrm, bool flags, uint8_t *p);
 
@@ -216,19 +216,19 @@ static inline void vec_check_vex(struct x86_cpu *c)
 
 /*
  * Can all of [va, va + len) be accessed? The manual does not say which byte the fault of a long
- * operand names; AMD's processors look at the first and then the last. At most 4096 bytes.
+ * operand names; AMD's processors look at the first `unit` bytes and then at the last one.
  */
-static inline void vec_probe_write(struct x86_cpu *c, uint64_t va, unsigned len)
+static inline void vec_probe_write(struct x86_cpu *c, uint64_t va, unsigned len, unsigned unit)
 {
-	mem_probe_write(c, va, 1);
+	mem_probe_write(c, va, unit);
 	mem_probe_write(c, va + len - 1, 1);
 }
 
-static inline void vec_probe_read(struct x86_cpu *c, uint64_t va, unsigned len)
+static inline void vec_probe_read(struct x86_cpu *c, uint64_t va, unsigned len, unsigned unit)
 {
-	if (!((va ^ (va + len - 1)) & PAGE_MASK))
-		return; /* reading it will do */
-	mem_load8(c, va);
+	uint8_t b[4];
+
+	mem_read(c, va, b, unit);
 	mem_load8(c, va + len - 1);
 }
 

@@ -179,7 +179,7 @@ void x87_fldenv(struct x86_cpu *c, const struct insn *i)
 
 	x87_check_wait(c);
 	va = ea_linear(c, i, size, ACC_READ);
-	vec_probe_read(c, va, size);
+	vec_probe_read(c, va, size, size == ENV16 ? 2 : 4);
 	mem_read(c, va, b, size);
 	x87_sync(c);
 	env_get(c, size, b, &e);
@@ -199,7 +199,7 @@ void x87_fnstenv(struct x86_cpu *c, const struct insn *i)
 	env_read(c, &e);
 	env_put(c, size, &e, b);
 	va = ea_linear(c, i, size, ACC_WRITE);
-	vec_probe_write(c, va, size);
+	vec_probe_write(c, va, size, size == ENV16 ? 2 : 4);
 	mem_write(c, va, b, size);
 	*xs16(c, XS_FCW) |= FSW_EXC; /* all exceptions masked */
 	x87_fix_es(c);
@@ -214,7 +214,7 @@ void x87_frstor(struct x86_cpu *c, const struct insn *i)
 
 	x87_check_wait(c);
 	va = ea_linear(c, i, size + REGS, ACC_READ);
-	vec_probe_read(c, va, size + REGS);
+	vec_probe_read(c, va, size + REGS, size == ENV16 ? 2 : 4);
 	mem_read(c, va, b, size + REGS);
 	x87_sync(c);
 	env_get(c, size, b, &e);
@@ -240,7 +240,7 @@ void x87_fnsave(struct x86_cpu *c, const struct insn *i)
 	for (unsigned n = 0; n < 8; n++)
 		memcpy(b + size + 10 * n, c->xsave + XS_ST + 16 * n, 10);
 	va = ea_linear(c, i, size + REGS, ACC_WRITE);
-	vec_probe_write(c, va, size + REGS);
+	vec_probe_write(c, va, size + REGS, size == ENV16 ? 2 : 4);
 	mem_write(c, va, b, size + REGS);
 	x87_init_state(c);
 }

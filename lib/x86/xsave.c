@@ -132,7 +132,7 @@ void op_fxsave(struct x86_cpu *c, const struct insn *i)
 
 	fx_check(c);
 	va = area_at(c, i, 16, FX_SIZE, ACC_WRITE);
-	vec_probe_write(c, va, FX_SIZE);
+	vec_probe_write(c, va, FX_SIZE, 1);
 	x86_fp_sync(c);
 	legacy_make(c, i, img);
 	if (!in_long64(c)) { /* XMM8-15 are not written */
@@ -150,7 +150,7 @@ void op_fxrstor(struct x86_cpu *c, const struct insn *i)
 
 	fx_check(c);
 	va = area_at(c, i, 16, FX_SIZE, ACC_READ);
-	vec_probe_read(c, va, FX_SIZE);
+	vec_probe_read(c, va, FX_SIZE, 1);
 	mem_read(c, va, img, FX_SIZE);
 	memcpy(&mxcsr, img + MXCSR_AT, 4);
 	if (mxcsr & ~vec_host_of(c)->mxcsr_mask)
@@ -237,7 +237,7 @@ static void save_standard(struct x86_cpu *c, const struct insn *i, bool opt)
 	unsigned n;
 
 	va = area_at(c, i, 64, rfbm & X_AVX ? AREA_STD : FX_SIZE + HDR_SIZE, ACC_WRITE);
-	vec_probe_write(c, va, rfbm & X_AVX ? AREA_STD : FX_SIZE + HDR_SIZE);
+	vec_probe_write(c, va, rfbm & X_AVX ? AREA_STD : FX_SIZE + HDR_SIZE, 1);
 	inuse = x86_xinuse(c);
 	bv = mem_load64(c, va + FX_SIZE);
 	bv = (bv & ~rfbm) | (rfbm & inuse);
@@ -271,7 +271,7 @@ void op_xsavec(struct x86_cpu *c, const struct insn *i)
 	unsigned n;
 
 	va = area_at(c, i, 64, rfbm & X_AVX ? AREA_STD : FX_SIZE + HDR_SIZE, ACC_WRITE);
-	vec_probe_write(c, va, rfbm & X_AVX ? AREA_STD : FX_SIZE + HDR_SIZE);
+	vec_probe_write(c, va, rfbm & X_AVX ? AREA_STD : FX_SIZE + HDR_SIZE, 1);
 	save = x86_xinuse(c) & rfbm;
 	if (rfbm & X_SSE && *xs_mxcsr(c) != MXCSR_HOST)
 		save |= X_SSE;
@@ -320,7 +320,7 @@ void op_xrstor(struct x86_cpu *c, const struct insn *i)
 	bool compact;
 
 	va = area_at(c, i, 64, size, ACC_READ);
-	vec_probe_read(c, va, size);
+	vec_probe_read(c, va, size, 1);
 	mem_read(c, va + FX_SIZE, h, sizeof(h));
 	header_check(c, h);
 	compact = h[1] & XCOMP_COMPACT;

@@ -200,6 +200,7 @@ static void fill_tables(void)
 
 	memcpy(sys, gdt, sizeof(gdt));
 	memcpy(sys + 0x200 + 4, &rsp0, 8);
+	sys[0x200 + 102] = 104; /* no I/O bitmap */
 	memset(sys + 0x2000, 0xf4, 16 * 256);
 	for (unsigned v = 0; v < 256; v++) {
 		uint64_t a = SYS_CODE + 16 * v, dpl = v == 3 || v == 4 ? 3 : 0;

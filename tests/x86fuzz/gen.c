@@ -83,6 +83,12 @@ static const struct exclusion exclusions[] = {
 	/* AMD and Intel differ */
 	{L_LEGACY, 0, 0xe8, 0xe9, ANY, R_ANY, HAS_66, M64, "16-bit near branches in 64-bit mode"},
 	{L_LEGACY, 1, 0x80, 0x8f, ANY, R_ANY, HAS_66, M64, "16-bit near branches in 64-bit mode"},
+	{L_LEGACY, 0, 0x70, 0x7f, ANY, R_ANY, HAS_66, M64, "16-bit near branches in 64-bit mode"},
+	{L_LEGACY, 0, 0xe0, 0xe3, ANY, R_ANY, HAS_66, M64, "16-bit near branches in 64-bit mode"},
+	{L_LEGACY, 0, 0xeb, 0xeb, ANY, R_ANY, HAS_66, M64, "16-bit near branches in 64-bit mode"},
+	{L_LEGACY, 0, 0xc2, 0xc3, ANY, R_ANY, HAS_66, M64, "16-bit near branches in 64-bit mode"},
+	{L_LEGACY, 0, 0xff, 0xff, 2, R_ANY, HAS_66, M64, "16-bit near branches in 64-bit mode"},
+	{L_LEGACY, 0, 0xff, 0xff, 4, R_ANY, HAS_66, M64, "16-bit near branches in 64-bit mode"},
 };
 /* clang-format on */
 

@@ -185,7 +185,7 @@ static void diff_exception(struct diff *d, const struct fz_result *n,
 			differ(d, "  cr2     native %llx lib/x86 %llx\n",
 			       (unsigned long long)n->cr2, (unsigned long long)e->cr2);
 		/* the kernel shows none of its own memory as absent */
-		if (n->cr2 >= 1ull << 47)
+		if (n->cr2 >= 0x7ffffffff000)
 			nerr &= ~1ull, eerr &= ~1ull;
 	}
 	if (has_error_code(n->vec) && nerr != eerr)
