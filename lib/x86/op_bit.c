@@ -129,34 +129,39 @@ LOCKED_BITS(btc)
 
 /* ---- counting bits ----------------------------------------------------------------------------------- */
 
-/* dst = f(src); BSF and BSR of 0 leave dst, so it goes in. */
-#define COUNT(bits, name)                                                              \
-	INLINE uint##bits##_t do_##name##_##bits(struct x86_cpu *c, uint##bits##_t a,  \
-						 uint##bits##_t b)                     \
-	{                                                                              \
-		uint32_t w = c->st.w;                                                  \
-                                                                                       \
-		__asm__(FLAGS_IN #name " %[b], %[a]" FLAGS_OUT                         \
-			: [a] "+&r"(a), "+&a"(w)                                       \
-			: [b] "r"(b)                                                   \
-			: "cc");                                                       \
-		c->st.w = (uint16_t)w;                                                 \
-		return a;                                                              \
-	}                                                                              \
-	HANDLER(name, rr, bits)                                                        \
-	{                                                                              \
-		put##bits(c, i->rm,                                                    \
-			  do_##name##_##bits(c, get##bits(c, i->rm),                   \
-					     get##bits(c, i->reg)));                   \
-		op_next(c, i);                                                         \
-	}                                                                              \
-	HANDLER(name, rm, bits)                                                        \
-	{                                                                              \
-		uint##bits##_t b = load##bits(c, ea_linear(c, i, bits / 8, ACC_READ)); \
-                                                                                       \
-		put##bits(c, i->reg, do_##name##_##bits(c, get##bits(c, i->reg), b));  \
-		op_next(c, i);                                                         \
+/*
+ * dst = f(src); BSF and BSR of 0 leave dst. So all of it goes in and out, and what a 32-bit one does to
+ * its upper half is what the host does.
+ */
+#define COUNT(bits, name)                                                    \
+	INLINE void do_##name##_##bits(struct x86_cpu *c, unsigned dst,      \
+				       uint##bits##_t b)                     \
+	{                                                                    \
+		uint64_t a = get64(c, dst);                                  \
+		uint32_t w = c->st.w;                                        \
+                                                                             \
+		__asm__(FLAGS_IN #name " %[b], %" REG_##bits "[a]" FLAGS_OUT \
+			: [a] "+&r"(a), "+&a"(w)                             \
+			: [b] "r"(b)                                         \
+			: "cc");                                             \
+		c->st.w = (uint16_t)w;                                       \
+		put64(c, dst, a);                                            \
+	}                                                                    \
+	HANDLER(name, rr, bits)                                              \
+	{                                                                    \
+		do_##name##_##bits(c, i->rm, get##bits(c, i->reg));          \
+		op_next(c, i);                                               \
+	}                                                                    \
+	HANDLER(name, rm, bits)                                              \
+	{                                                                    \
+		do_##name##_##bits(                                          \
+			c, i->reg,                                           \
+			load##bits(c, ea_linear(c, i, bits / 8, ACC_READ))); \
+		op_next(c, i);                                               \
 	}
+#define REG_16 "w"
+#define REG_32 "k"
+#define REG_64 "q"
 #define COUNT_SET(name)                                    \
 	EACH_WDQ(COUNT, name)                              \
 	const struct opset set_##name = {{                 \

@@ -265,10 +265,10 @@ static uint64_t cmps_some(struct string *s, uint64_t max)
 	if (max > 1 && chunk_get(s, &k, true, true, false, max)) {
 		done = scan_chunk(s, &k, 0);
 	} else {
-		uint64_t a = mem_load(s->c, src_linear(s), s->size);
+		/* which of the two faults first is left open; AMD takes ES:rDI */
+		uint64_t b = mem_load(s->c, dst_linear(s, ACC_READ), s->size);
 
-		compare(s->c, a, mem_load(s->c, dst_linear(s, ACC_READ), s->size),
-			s->size);
+		compare(s->c, mem_load(s->c, src_linear(s), s->size), b, s->size);
 	}
 	advance(s, RSI, done);
 	advance(s, RDI, done);
