@@ -252,7 +252,7 @@ static void segment(struct dec *d)
 		d->i->seg = d->seg;
 	else if (d->mode == MODE_64)
 		d->i->seg = SEG_FLAT;
-	if (d->flat && d->i->seg != X86_CS && d->i->seg < X86_FS)
+	if (d->flat && d->seg == X86_NSEG)
 		d->i->seg = SEG_FLAT;
 	else if (d->mode != MODE_64)
 		d->i->flags |= I_SEGCHK;

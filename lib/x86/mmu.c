@@ -212,11 +212,15 @@ static bool is_stack_access(struct x86_cpu *c, uint64_t va)
 	if (i->flags & I_MEM) {
 		uint64_t ea = ea_offset(c, i) + c->seg_base[i->seg];
 
-		if (va - ea < PAGE_SIZE)
+		if (va - ea < PAGE_SIZE || (i->op & 0xe7) == 0xa3) /* BT goes far */
 			return i->seg == SEG_FLAT &&
 			       (i->base == R_OFF(X86_RSP) || i->base == R_OFF(X86_RBP));
 	}
-	return va + PAGE_SIZE - *reg64(c, R_OFF(X86_RSP)) < 2 * PAGE_SIZE;
+	if (va + PAGE_SIZE - *reg64(c, R_OFF(X86_RSP)) < 2 * PAGE_SIZE)
+		return true;
+	/* ENTER and LEAVE */
+	return (i->op == 0xc8 || i->op == 0xc9) &&
+	       va + PAGE_SIZE - *reg64(c, R_OFF(X86_RBP)) < 2 * PAGE_SIZE;
 }
 
 /* #GP(0) or #SS(0) when [va, va + len) is not canonical. */
@@ -225,6 +229,18 @@ static void check_canonical(struct x86_cpu *c, uint64_t va, unsigned len)
 	if (likely(is_canonical(va) && is_canonical(va + len - 1)) || !c->long_mode)
 		return;
 	x86_raise_code(c, is_stack_access(c, va) ? EX_SS : EX_GP, ext_bit(c));
+}
+
+/*
+ * An access of an instruction runs over the end of a flat segment in 32-bit code: such instructions do
+ * not check limits themselves.
+ */
+static void check_wrap(struct x86_cpu *c, enum mmu_mode mode, uint64_t va, unsigned len)
+{
+	if (likely((va + len - 1) >> 32 == 0) || in_long64(c) || mode != c->mmu_mode)
+		return;
+	if (c->cur && c->cur->flat && !(c->cur->flags & I_SEGCHK))
+		x86_raise_code(c, is_stack_access(c, va) ? EX_SS : EX_GP, 0);
 }
 
 /* The address behind a page's end; linear addresses have 32 bits outside 64-bit mode. */
@@ -363,6 +379,7 @@ void mmu_probe(struct x86_cpu *c, enum mmu_mode mode, uint64_t va, unsigned len,
 	if (!len)
 		return;
 	check_canonical(c, va, len);
+	check_wrap(c, mode, va, len);
 	lookup(c, mode, va, acc);
 	if (crosses(va, len))
 		lookup(c, mode, next_page(c, va), acc);
@@ -381,6 +398,7 @@ void mmu_read(struct x86_cpu *c, enum mmu_mode mode, uint64_t va, void *buf,
 	if (!len)
 		return;
 	check_canonical(c, va, len);
+	check_wrap(c, mode, va, len);
 	if (!crosses(va, len)) {
 		page_read(c, lookup(c, mode, va, ACC_READ), va, buf, len);
 		return;
@@ -447,6 +465,7 @@ uint64_t mem_load_slow(struct x86_cpu *c, uint64_t va, unsigned size)
 	uint64_t v = 0;
 
 	check_canonical(c, va, size);
+	check_wrap(c, c->mmu_mode, va, size);
 	check_aligned(c, c->mmu_mode, va, size);
 	if (unlikely(crosses(va, size))) {
 		mmu_read(c, c->mmu_mode, va, &v, size);
@@ -465,6 +484,7 @@ void mem_store_slow(struct x86_cpu *c, uint64_t va, unsigned size, uint64_t v)
 	struct tlb_entry *t;
 
 	check_canonical(c, va, size);
+	check_wrap(c, c->mmu_mode, va, size);
 	check_aligned(c, c->mmu_mode, va, size);
 	if (unlikely(crosses(va, size))) {
 		mmu_write(c, c->mmu_mode, va, &v, size);
@@ -495,6 +515,7 @@ void *mmu_rmw_ptr(struct x86_cpu *c, enum mmu_mode mode, uint64_t va, unsigned s
 	struct codepage *cp;
 
 	check_canonical(c, va, size);
+	check_wrap(c, mode, va, size);
 	check_aligned(c, mode, va, size);
 	if (crosses(va, size)) {
 		mmu_probe(c, mode, va, size, ACC_WRITE);

@@ -230,9 +230,11 @@ void op_mov_dr(struct x86_cpu *c, const struct insn *i)
 {
 	unsigned n = i->reg / 8, size = in_long64(c) ? 8 : 4;
 
-	if (n > 7 || ((n == 4 || n == 5) && c->cr4 & CR4_DE))
+	if (n > 7)
 		x86_raise(c, EX_UD);
 	need_cpl0(c);
+	if ((n == 4 || n == 5) && c->cr4 & CR4_DE)
+		x86_raise(c, EX_UD);
 	if (n == 4 || n == 5)
 		n += 2;
 	if (c->dr[7] & DR7_GD) {

@@ -149,13 +149,12 @@ static void string(struct x86_cpu *c, const struct insn *i,
 	unsigned size = io_size(i);
 	uint64_t n;
 
+	check_port(c, port, size); /* even when rCX is 0 */
 	if (!(i->flags & (I_REP | I_REPNE))) {
-		check_port(c, port, size);
 		one(c, i, port, size);
 		return;
 	}
 	while ((n = reg_get(c, RCX, i->asize)) != 0) {
-		check_port(c, port, size);
 		one(c, i, port, size);
 		reg_set(c, RCX, i->asize, n - 1);
 		if (n > 1 && atomic_load_explicit(&c->request, memory_order_relaxed)) {

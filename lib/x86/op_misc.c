@@ -8,33 +8,56 @@
 
 /* ---- DAA DAS AAA AAS AAM AAD: the host does not have them in 64-bit mode -------------------------- */
 
-static void set_szp(struct x86_cpu *c, uint8_t v, bool cf, bool af)
+/* a + b, or a - b, with the host's flags. */
+#define ADD(bits)                                                            \
+	static uint##bits##_t add##bits(struct x86_cpu *c, uint##bits##_t a, \
+					uint##bits##_t b, bool sub)          \
+	{                                                                    \
+		uint32_t w;                                                  \
+                                                                             \
+		if (sub)                                                     \
+			__asm__("sub %[b], %[a]" FLAGS_OUT                   \
+				: [a] "+&d"(a), "=&a"(w)                     \
+				: [b] "c"(b)                                 \
+				: "cc");                                     \
+		else                                                         \
+			__asm__("add %[b], %[a]" FLAGS_OUT                   \
+				: [a] "+&d"(a), "=&a"(w)                     \
+				: [b] "c"(b)                                 \
+				: "cc");                                     \
+		c->st.w = (uint16_t)w;                                       \
+		return a;                                                    \
+	}
+ADD(8)
+ADD(16)
+#undef ADD
+
+static void set_cf_af(struct x86_cpu *c, bool cf, bool af)
 {
-	c->st.lo = (uint8_t)(2 | (v & 0x80) | (v ? 0 : FL_ZF) |
-			     (__builtin_parity(v) ? 0 : FL_PF) | (cf ? FL_CF : 0) |
+	c->st.lo = (uint8_t)((c->st.lo & ~(FL_CF | FL_AF)) | (cf ? FL_CF : 0) |
 			     (af ? FL_AF : 0));
-	c->st.of = 0;
 }
 
-/* SDM's pseudocode; OF, undefined, is cleared. `sub`: DAS. */
+/*
+ * SDM's pseudocode. The flags that it leaves undefined are those of the addition, as AMD's processors
+ * have it. `sub`: DAS.
+ */
 static void decimal_adjust(struct x86_cpu *c, bool sub)
 {
-	uint8_t old = get8(c, RAX), v = old;
+	uint8_t old = get8(c, RAX), by = 0;
 	bool old_cf = c->st.lo & FL_CF, cf = false, af = false;
 
-	if ((v & 15) > 9 || c->st.lo & FL_AF) {
-		cf = old_cf || (sub ? v < 6 : v > 0xff - 6);
-		v = (uint8_t)(sub ? v - 6 : v + 6);
+	if ((old & 15) > 9 || c->st.lo & FL_AF) {
+		cf = old_cf || (sub ? old < 6 : old > 0xff - 6);
+		by = 6;
 		af = true;
 	}
 	if (old > 0x99 || old_cf) {
-		v = (uint8_t)(sub ? v - 0x60 : v + 0x60);
+		by += 0x60;
 		cf = true;
-	} else if (!sub) {
-		cf = false;
 	}
-	put8(c, RAX, v);
-	set_szp(c, v, cf, af);
+	put8(c, RAX, add8(c, old, by, sub));
+	set_cf_af(c, cf, af);
 }
 
 void op_daa(struct x86_cpu *c, const struct insn *i)
@@ -49,27 +72,26 @@ void op_das(struct x86_cpu *c, const struct insn *i)
 	op_next(c, i);
 }
 
-static void ascii_adjust(struct x86_cpu *c, int sign)
+/* The undefined flags are those of the addition to AX, before AL's high half is cleared. */
+static void ascii_adjust(struct x86_cpu *c, bool sub)
 {
 	uint16_t ax = get16(c, RAX);
 	bool adjust = (ax & 15) > 9 || c->st.lo & FL_AF;
 
-	if (adjust)
-		ax = (uint16_t)(ax + sign * 0x106);
-	ax &= 0xff0f;
-	put16(c, RAX, ax);
-	set_szp(c, (uint8_t)ax, adjust, adjust);
+	ax = add16(c, ax, adjust ? 0x106 : 0, sub);
+	set_cf_af(c, adjust, adjust);
+	put16(c, RAX, ax & 0xff0f);
 }
 
 void op_aaa(struct x86_cpu *c, const struct insn *i)
 {
-	ascii_adjust(c, 1);
+	ascii_adjust(c, false);
 	op_next(c, i);
 }
 
 void op_aas(struct x86_cpu *c, const struct insn *i)
 {
-	ascii_adjust(c, -1);
+	ascii_adjust(c, true);
 	op_next(c, i);
 }
 
@@ -80,16 +102,15 @@ void op_aam(struct x86_cpu *c, const struct insn *i)
 	if (!base)
 		x86_raise(c, EX_DE);
 	put16(c, RAX, (uint16_t)(al / base << 8 | al % base));
-	set_szp(c, al % base, false, false);
+	add8(c, al % base, 0, false);
 	op_next(c, i);
 }
 
 void op_aad(struct x86_cpu *c, const struct insn *i)
 {
-	uint8_t al = (uint8_t)(get8(c, RAX) + get8(c, RAX + 1) * (uint8_t)i->imm);
+	uint8_t by = (uint8_t)(get8(c, RAX + 1) * (uint8_t)i->imm);
 
-	put16(c, RAX, al);
-	set_szp(c, al, false, false);
+	put16(c, RAX, add8(c, get8(c, RAX), by, false));
 	op_next(c, i);
 }
 

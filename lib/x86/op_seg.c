@@ -68,13 +68,13 @@ static unsigned opcode_seg(const struct insn *i)
 	return i->op >> 3 & 3;
 }
 
-/* A 32-bit push writes only the selector's 16 bits; 64-bit ones all. */
+/* A 32-bit push writes only the selector's 16 bits, on AMD all 32; 64-bit ones all. */
 void op_push_sreg(struct x86_cpu *c, const struct insn *i)
 {
 	uint16_t sel = c->seg[opcode_seg(i)].sel;
 	struct stack st;
 
-	if (i->osize != 4) {
+	if (i->osize != 4 || cpuid_is_amd(c)) {
 		stack_push(c, i->osize, sel);
 		return;
 	}
@@ -308,7 +308,6 @@ void op_arpl(struct x86_cpu *c, const struct insn *i)
 	need_protected(c);
 	if (mem) {
 		va = ea_linear(c, i, 2, ACC_WRITE);
-		mem_probe_write(c, va, 2);
 		v = mem_load16(c, va);
 	} else {
 		v = *reg16(c, i->rm);

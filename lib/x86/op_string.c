@@ -265,10 +265,17 @@ static uint64_t cmps_some(struct string *s, uint64_t max)
 	if (max > 1 && chunk_get(s, &k, true, true, false, max)) {
 		done = scan_chunk(s, &k, 0);
 	} else {
-		/* which of the two faults first is left open; AMD takes ES:rDI */
-		uint64_t b = mem_load(s->c, dst_linear(s, ACC_READ), s->size);
+		uint64_t a, b;
 
-		compare(s->c, mem_load(s->c, src_linear(s), s->size), b, s->size);
+		/* which of the two faults first is left open; this is AMD's order */
+		if (s->i->flags & I_REP && s->size == 1) {
+			a = mem_load(s->c, src_linear(s), s->size);
+			b = mem_load(s->c, dst_linear(s, ACC_READ), s->size);
+		} else {
+			b = mem_load(s->c, dst_linear(s, ACC_READ), s->size);
+			a = mem_load(s->c, src_linear(s), s->size);
+		}
+		compare(s->c, a, b, s->size);
 	}
 	advance(s, RSI, done);
 	advance(s, RDI, done);

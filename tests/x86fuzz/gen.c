@@ -15,7 +15,7 @@
 
 /* ---- what is left out ----------------------------------------------------------------------- */
 
-enum { ANY = 0xff, HAS_66 = 0xfe };
+enum { ANY = 0xff, HAS_66 = 0xfe, HAS_LOCK = 0xfd };
 enum { BOTH, M32, M64 };
 enum { L_ANY, L_LEGACY, L_VEX, L_VEX_L1 };
 enum { R_ANY, R_REG, R_MEM };
@@ -24,7 +24,7 @@ struct exclusion {
 	uint8_t enc, map, lo, hi; /* opcodes lo..hi */
 	uint8_t digit;            /* modrm.reg, ANY */
 	uint8_t rm;
-	uint8_t pp; /* ANY, HAS_66, or as in fz_form */
+	uint8_t pp; /* ANY, HAS_66, HAS_LOCK, or as in fz_form */
 	uint8_t mode;
 	const char *why;
 };
@@ -80,7 +80,11 @@ static const struct exclusion exclusions[] = {
 	{L_LEGACY, 1, 0x2b, 0x2b, ANY, R_ANY, 3, BOTH, "SSE4A"},
 	{L_LEGACY, 1, 0xc7, 0xc7, 3, R_MEM, ANY, BOTH, "XRSTORS"},
 	{L_LEGACY, 1, 0xc7, 0xc7, 5, R_MEM, ANY, BOTH, "XSAVES"},
+	{L_LEGACY, 0, 0xf1, 0xf1, ANY, R_ANY, ANY, BOTH, "INT1: hypervisors inject it with another RIP"},
+	{L_LEGACY, 0, 0xe0, 0xe1, ANY, R_ANY, 2, BOTH, "REP with LOOPcc is reserved"},
+	{L_LEGACY, 0, 0xe0, 0xe1, ANY, R_ANY, 3, BOTH, "REP with LOOPcc is reserved"},
 	/* AMD and Intel differ */
+	{L_LEGACY, 1, 0x20, 0x22, ANY, R_ANY, HAS_LOCK, BOTH, "LOCK MOV CR0 is CR8 on AMD"},
 	{L_LEGACY, 0, 0xe8, 0xe9, ANY, R_ANY, HAS_66, M64, "16-bit near branches in 64-bit mode"},
 	{L_LEGACY, 1, 0x80, 0x8f, ANY, R_ANY, HAS_66, M64, "16-bit near branches in 64-bit mode"},
 	{L_LEGACY, 0, 0x70, 0x7f, ANY, R_ANY, HAS_66, M64, "16-bit near branches in 64-bit mode"},
@@ -111,7 +115,7 @@ void fz_list_excluded(void)
 /* An instruction's parts, as far as they can be told from the bytes. */
 struct parts {
 	unsigned enc, map, op, pp, l, modrm;
-	bool has_66;
+	bool has_66, has_lock;
 };
 
 static void parts_of(const struct fz_case *k, struct parts *p)
@@ -123,6 +127,7 @@ static void parts_of(const struct fz_case *k, struct parts *p)
 		bool rex = !k->m32 && (*b & 0xf0) == 0x40;
 
 		p->has_66 |= *b == 0x66;
+		p->has_lock |= *b == 0xf0;
 		if (*b == 0xf3)
 			p->pp = 2;
 		else if (*b == 0xf2)
@@ -161,8 +166,12 @@ static bool excludes(const struct exclusion *e, const struct fz_case *k,
 		return false;
 	if (e->rm != R_ANY && (e->rm == R_REG) != (p->modrm >= 0xc0))
 		return false;
-	if (e->pp == HAS_66 ? !p->has_66 : e->pp != ANY && e->pp != p->pp)
+	if (e->pp == HAS_66 || e->pp == HAS_LOCK) {
+		if (!(e->pp == HAS_66 ? p->has_66 : p->has_lock))
+			return false;
+	} else if (e->pp != ANY && e->pp != p->pp) {
 		return false;
+	}
 	return e->mode == BOTH || (e->mode == M32) == k->m32;
 }
 
