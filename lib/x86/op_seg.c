@@ -302,13 +302,11 @@ void op_verw(struct x86_cpu *c, const struct insn *i)
 void op_arpl(struct x86_cpu *c, const struct insn *i)
 {
 	uint16_t rpl = *reg16(c, i->reg) & 3, v;
-	uint64_t va = 0;
 	bool mem = i->flags & I_MEM, low;
 
 	need_protected(c);
 	if (mem) {
-		va = ea_linear(c, i, 2, ACC_WRITE);
-		v = mem_load16(c, va);
+		v = mem_load16(c, ea_linear(c, i, 2, ACC_READ));
 	} else {
 		v = *reg16(c, i->rm);
 	}
@@ -316,7 +314,7 @@ void op_arpl(struct x86_cpu *c, const struct insn *i)
 	if (low) {
 		v = (uint16_t)((v & ~3) | rpl);
 		if (mem)
-			mem_store16(c, va, v);
+			mem_store16(c, ea_linear(c, i, 2, ACC_WRITE), v);
 		else
 			*reg16(c, i->rm) = v;
 	}

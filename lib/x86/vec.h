@@ -218,13 +218,15 @@ static inline void vec_check_vex(struct x86_cpu *c)
  * Can all of [va, va + len) be accessed? The manual does not say which byte the fault of a long
  * operand names; AMD's processors look at the first `unit` bytes and then at the last one.
  */
-static inline void vec_probe_write(struct x86_cpu *c, uint64_t va, unsigned len, unsigned unit)
+static inline void vec_probe_write(struct x86_cpu *c, uint64_t va, unsigned len,
+				   unsigned unit)
 {
 	mem_probe_write(c, va, unit);
 	mem_probe_write(c, va + len - 1, 1);
 }
 
-static inline void vec_probe_read(struct x86_cpu *c, uint64_t va, unsigned len, unsigned unit)
+static inline void vec_probe_read(struct x86_cpu *c, uint64_t va, unsigned len,
+				  unsigned unit)
 {
 	uint8_t b[4];
 

@@ -125,14 +125,34 @@ static uint64_t area_at(struct x86_cpu *c, const struct insn *i, unsigned align,
 	return va;
 }
 
+/*
+ * The area of FXSAVE and FXRSTOR, accessible. A non-canonical address comes before alignment; which
+ * byte a page fault names is open, on AMD it is the last one.
+ */
+static uint64_t fx_area_at(struct x86_cpu *c, const struct insn *i, enum access acc)
+{
+	uint64_t va = ea_linear(c, i, FX_SIZE, acc);
+	bool canonical = (uint64_t)((int64_t)(va << 16) >> 16) == va;
+
+	if (va & 15 && (canonical || !in_long64(c)))
+		x86_raise_code(c, EX_GP, 0);
+	if (acc == ACC_WRITE) {
+		mem_probe_write(c, va + FX_SIZE - 1, 1);
+		mem_probe_write(c, va, 1);
+	} else {
+		mem_load8(c, va + FX_SIZE - 1);
+		mem_load8(c, va);
+	}
+	return va;
+}
+
 void op_fxsave(struct x86_cpu *c, const struct insn *i)
 {
 	uint8_t img[FX_SIZE];
 	uint64_t va;
 
 	fx_check(c);
-	va = area_at(c, i, 16, FX_SIZE, ACC_WRITE);
-	vec_probe_write(c, va, FX_SIZE, 1);
+	va = fx_area_at(c, i, ACC_WRITE);
 	x86_fp_sync(c);
 	legacy_make(c, i, img);
 	if (!in_long64(c)) { /* XMM8-15 are not written */
@@ -149,8 +169,7 @@ void op_fxrstor(struct x86_cpu *c, const struct insn *i)
 	uint64_t va;
 
 	fx_check(c);
-	va = area_at(c, i, 16, FX_SIZE, ACC_READ);
-	vec_probe_read(c, va, FX_SIZE, 1);
+	va = fx_area_at(c, i, ACC_READ);
 	mem_read(c, va, img, FX_SIZE);
 	memcpy(&mxcsr, img + MXCSR_AT, 4);
 	if (mxcsr & ~vec_host_of(c)->mxcsr_mask)
@@ -315,16 +334,17 @@ void op_xrstor(struct x86_cpu *c, const struct insn *i)
 {
 	uint64_t rfbm = xs_begin(c), va, h[8], load;
 	uint8_t img[AREA_STD] = {0};
-	unsigned size = rfbm & X_AVX ? AREA_STD : FX_SIZE + HDR_SIZE;
 	uint32_t mxcsr = MXCSR_HOST;
 	bool compact;
 
-	va = area_at(c, i, 64, size, ACC_READ);
-	vec_probe_read(c, va, size, 1);
+	va = area_at(c, i, 64, rfbm & X_AVX ? AREA_STD : FX_SIZE + HDR_SIZE, ACC_READ);
+	mem_load8(c, va);
 	mem_read(c, va + FX_SIZE, h, sizeof(h));
 	header_check(c, h);
 	compact = h[1] & XCOMP_COMPACT;
 	load = rfbm & h[0];
+	if (load & X_AVX) /* the byte that AMD's fault names */
+		mem_load8(c, va + AREA_STD - 1);
 	mem_read(c, va, img, FX_SIZE);
 	if (load & X_AVX)
 		mem_read(c, va + XS_YMM, img + XS_YMM, 16 * n_vec(c));

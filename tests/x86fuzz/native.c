@@ -33,7 +33,7 @@ static greg_t main_gregs[NGREG];
 static unsigned long main_flags;
 static uint8_t main_fp[FRAME_MAX];
 static unsigned main_fp_size;
-static volatile unsigned run_count, last_tick;
+static volatile unsigned run_count, last_tick, ticks;
 static uint8_t *views[FZ_N_MEM];
 
 const struct fz_region fz_regions[FZ_N_MEM] = {
@@ -157,19 +157,22 @@ static void on_trap(int sig, siginfo_t *si, void *context)
 	}
 }
 
-static void on_alarm(int sig, siginfo_t *si, void *context)
+static void on_tick(int sig, siginfo_t *si, void *context)
 {
 	(void)sig;
 	(void)si;
 	__asm__ volatile("pushfq; andl $~0x40000, (%%rsp); popfq" : : : "memory", "cc");
 	if (run_count != last_tick) {
 		last_tick = run_count;
+		ticks = 0;
 		return;
 	}
-	if (phase == RUN) {
+	ticks++;
+	if (phase == RUN && ticks > 5) {
 		context_leave(context);
 		cur_result->vec = FZ_HANG;
-	} else {
+	} else if (phase == IDLE &&
+		   ticks > 50) { /* slower than the processor, but not so much */
 		fz_emu_kick();
 	}
 }
@@ -215,9 +218,9 @@ bool fz_native_init(void)
 	sigfillset(&sa.sa_mask);
 	for (unsigned n = 0; n < sizeof(traps) / sizeof(traps[0]); n++)
 		sigaction(traps[n], &sa, NULL);
-	sa.sa_sigaction = on_alarm;
-	sigaction(SIGALRM, &sa, NULL);
-	setitimer(ITIMER_REAL, &every, NULL);
+	sa.sa_sigaction = on_tick;
+	sigaction(SIGPROF, &sa, NULL);
+	setitimer(ITIMER_PROF, &every, NULL);
 	/* for 32-bit code; 64-bit code does not use them */
 	__asm__ volatile("mov %0, %%ds; mov %0, %%es" : : "r"(ds));
 	return true;
