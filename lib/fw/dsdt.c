@@ -339,8 +339,8 @@ static void osc_status(struct aml *a, unsigned bit)
 /* _OSC: the guest may control all of PCI Express but the standard hot-plug controller. */
 static void pci_osc(struct aml *a)
 {
-	/* 33DB4DD5-1FF7-401C-9657-7441C03DD766 */
-	static const uint8_t uuid[16] = {0xd5, 0x4d, 0xdb, 0x33, 0xf7, 0x1f,
+	/* 33DB4D5B-1FF7-401C-9657-7441C03DD766 */
+	static const uint8_t uuid[16] = {0x5b, 0x4d, 0xdb, 0x33, 0xf7, 0x1f,
 					 0x1c, 0x40, 0x96, 0x57, 0x74, 0x41,
 					 0xc0, 0x3d, 0xd7, 0x66};
 	enum { GRANTED = 0x1d, BAD_UUID = 4, BAD_REVISION = 8, MASKED = 16 };

@@ -238,11 +238,16 @@ static void test_exec(void **state)
 	run(dir, "acpiexec -b 'evaluate \\_PIC 1;evaluate \\_SB.PCI0._PRT;"
 		 "evaluate \\_SB.LNKA._STA;evaluate \\_S5;"
 		 "evaluate \\_SB.LNKC._SRS (89 06 00 0D 01 0B 00 00 00 79 00);"
-		 "evaluate \\_SB.LNKC._CRS' FACP.dat DSDT.dat");
+		 "evaluate \\_SB.LNKC._CRS;"
+		 "evaluate \\_SB.PCI0._OSC (5B 4D DB 33 F7 1F 1C 40 96 57 74 41 C0 3D "
+		 "D7 66) 1 3 "
+		 "(01 00 00 00 1F 01 00 00 3F 00 00 00)' FACP.dat DSDT.dat");
 	assert_true(has_text(dir, "log", "Evaluation of \\_SB.PCI0._PRT returned"));
 	assert_true(has_text(dir, "log", "Evaluation of \\_SB.LNKA._STA returned"));
 	assert_true(has_text(dir, "log", "Evaluation of \\_SB.LNKC._CRS returned"));
 	assert_true(has_text(dir, "log", "89 06 00 0D 01 0B 00 00 00 79 00"));
+	/* Controls that were asked for and are not given. */
+	assert_true(has_text(dir, "log", "11 00 00 00 1F 01 00 00 1D 00 00 00"));
 	assert_false(has_text(dir, "log", "AE_AML"));
 	assert_false(has_text(dir, "log", "AE_NOT_FOUND"));
 	acpi_tables_fini(&t);
