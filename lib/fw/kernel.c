@@ -10,6 +10,7 @@
 
 #include "codec/codec.h"
 #include "fw/kernel_int.h"
+#include "vm/dma.h"
 
 #define UNPACKED_MAX (512u << 20)
 
@@ -94,6 +95,46 @@ static int no_kernel(const struct boot_params_in *in, struct err *err)
 		       in->name);
 }
 
+/*
+ * There is no BIOS, and a kernel that asks one (Xen: memory map, disks, video mode) is told so: every
+ * real-mode interrupt returns with the carry flag set, which is how BIOS calls fail.
+ */
+static void put_bios_calls(struct ram *ram)
+{
+	static const uint8_t code[] = {
+		0x55,                   /* push bp */
+		0x89, 0xe5,             /* mov bp, sp */
+		0x80, 0x4e, 0x06, 0x01, /* or byte [bp + 6], 1: the caller's flags */
+		0x5d,                   /* pop bp */
+		0xcf,                   /* iret */
+	};
+	enum { CODE = 0x500, VECTORS = 256 };
+	le32 vector[VECTORS];
+
+	for (unsigned i = 0; i < VECTORS; i++)
+		vector[i] = le32_make(CODE); /* segment 0 */
+	dma_write(ram, 0, vector, sizeof(vector));
+	dma_write(ram, CODE, code, sizeof(code));
+}
+
+/*
+ * What kernels read of the BIOS data area to learn where low memory ends: the segment of the extended
+ * BIOS data area (0: none) and the KiB of base memory. Xen puts its start code right below.
+ */
+static void put_bios_data(struct ram *ram, const struct e820 *map)
+{
+	enum { BDA_EBDA = 0x40e, BDA_BASE_KIB = 0x413 };
+	uint64_t end = map->n && !map->entry[0].base ? e820_ram_end(map, LOW_MAX) : 0;
+	le16 ebda = le16_make(end < LOW_MAX ? (uint16_t)(end >> 4) : 0);
+	le16 kib = le16_make((uint16_t)(end >> 10));
+
+	if (!e820_all(map, 0, LOW_MIN, E820_RAM))
+		return;
+	put_bios_calls(ram);
+	dma_write(ram, BDA_EBDA, &ebda, sizeof(ebda));
+	dma_write(ram, BDA_BASE_KIB, &kib, sizeof(kib));
+}
+
 int boot_load(struct ram *ram, const struct boot_params_in *in, struct cpu_state *cpu,
 	      struct boot_info *info, struct err *err)
 {
@@ -107,6 +148,7 @@ int boot_load(struct ram *ram, const struct boot_params_in *in, struct cpu_state
 	if (in->n_modules > BOOT_MAX_MODULES)
 		return err_set(err, EINVAL, "%u modules, at most %u are possible",
 			       in->n_modules, BOOT_MAX_MODULES);
+	put_bios_data(ram, in->e820);
 	b.image = in->kernel;
 	b.len = in->kernel_len;
 	k = find_kind(b.image, b.len);

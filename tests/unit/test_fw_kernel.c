@@ -363,6 +363,10 @@ static void test_bzimage64(void **state)
 	assert_int_equal(load(f.b, f.len), 0);
 	assert_string_equal(info.protocol, "Linux 64-bit");
 	assert_string_equal(info.version, "9.9 (test)");
+	assert_int_equal(load_u16(at(0x40e, 2)), 0x9fc0);
+	assert_int_equal(load_u16(at(0x413, 2)), 639);
+	assert_int_equal(load_u32(at(0x10 * 4, 4)), 0x500); /* INT 10h */
+	assert_int_equal(*(const uint8_t *)at(0x508, 1), 0xcf);
 	check_ranges();
 	check_code(true, 1000);
 	check_zero_page();
