@@ -9,7 +9,8 @@ J      ?= $(shell nproc)
 VERSION := 0.1
 
 CFLAGS  ?= -O2 -g
-WARN    := -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wwrite-strings
+WARN    := -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wwrite-strings \
+	   -Wno-gnu-variable-sized-type-not-at-end
 ifdef WERROR
 WARN    += -Werror
 endif

@@ -16,6 +16,7 @@
 
 #include "base/bits.h"
 #include "base/mem.h"
+#include "base/time.h"
 
 #define MAX_POLL    64
 #define QUEUE_BYTES (1u << 20) /* frames that wait for room in the guest */
@@ -43,6 +44,7 @@ struct net_user {
 	unsigned n_watched;
 	struct frame *queue, **queue_end;
 	size_t queued;
+	uint64_t clock_ahead; /* of the guest's clock, ns: see learn_nameserver() */
 };
 
 /* ---- frames ---- */
@@ -124,7 +126,7 @@ static int64_t on_clock(void *opaque)
 {
 	struct net_user *u = opaque;
 
-	return (int64_t)clock_now(u->loop);
+	return (int64_t)(clock_now(u->loop) + u->clock_ahead);
 }
 
 static void on_timer(void *ctx)
@@ -161,7 +163,7 @@ static void on_timer_mod(void *timer, int64_t expire_ms, void *opaque)
 	struct slirp_timer *t = timer;
 
 	(void)opaque;
-	timer_set(&t->timer, (uint64_t)max_u64((uint64_t)expire_ms, 0) * 1000000);
+	timer_set(&t->timer, expire_ms > 0 ? (uint64_t)expire_ms * NS_PER_MS : 0);
 }
 
 static void on_register_fd(int fd, void *opaque)
@@ -305,6 +307,34 @@ static void after_wait(void *ctx)
 	drain_queue(u);
 }
 
+/*
+ * libslirp looks into resolv.conf when the guest first asks its nameserver, and again when the file has changed
+ * since it last looked; a sandboxed process cannot. So it is asked here, with an empty datagram to
+ * 10.0.2.3 port 53, twice: it remembers what the file was from the second time on, which must be a second
+ * later by its clock.
+ */
+static void learn_nameserver(struct net_user *u)
+{
+	static const uint8_t frame[] = {
+		0x52, 0x55, 10, 0, 2, 2, 0x52, 0x54, 0, 0x12, 0x34, 0x56, 0x08, 0x00,
+		/* IPv4 from 10.0.2.15 to 10.0.2.3, UDP, 28 bytes */
+		0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0x62, 0xc0, 10, 0, 2, 15, 10, 0, 2,
+		3,
+		/* port 1 to port 53, 8 bytes, no checksum */
+		0, 1, 0, 53, 0, 8, 0, 0};
+
+	for (unsigned i = 0; i < 2; i++) {
+		uint32_t timeout = 0;
+
+		u->clock_ahead += 2 * NS_PER_SEC;
+		u->n_poll = 0;
+		slirp_pollfds_fill(u->slirp, &timeout, add_poll,
+				   u); /* reads the clock */
+		slirp_input(u->slirp, frame, sizeof(frame));
+	}
+	u->n_poll = 0;
+}
+
 /* ---- life ---- */
 
 static void user_close(struct net *n)
@@ -376,6 +406,7 @@ struct net *net_user_new(struct loop *loop, const struct net_forward *fwd,
 		err_set(err, ENOSPC, "too many user networks");
 		goto fail;
 	}
+	learn_nameserver(u);
 	return &u->net;
 fail:
 	user_close(&u->net);

@@ -80,17 +80,17 @@ static int add_checked(scmp_filter_ctx ctx, const struct sandbox_config *cfg)
 				   SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
 	for (unsigned i = 0; i < ARRAY_LEN(ioctls) && !rc; i++)
 		rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
-				      SCMP_A1(SCMP_CMP_EQ, ioctls[i]));
+				      SCMP_A1(SCMP_CMP_EQ, ioctls[i], 0));
 	if (!rc && cfg->kvm)
 		rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
 				      SCMP_A1(SCMP_CMP_MASKED_EQ, 0xff00, KVMIO << 8));
 	for (int op = 0; op < 2 && !rc; op++) {
 		rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1,
-				      SCMP_A1(SCMP_CMP_EQ, op ? F_SETFL : F_GETFL));
+				      SCMP_A1(SCMP_CMP_EQ, op ? F_SETFL : F_GETFL, 0));
 		rc = rc ? rc
 			: seccomp_rule_add(
 				  ctx, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1,
-				  SCMP_A1(SCMP_CMP_EQ, op ? F_SETFD : F_GETFD));
+				  SCMP_A1(SCMP_CMP_EQ, op ? F_SETFD : F_GETFD, 0));
 	}
 	return rc;
 }

@@ -67,7 +67,7 @@ static struct x86_cpuid host(uint32_t leaf, uint32_t sub)
 {
 	struct x86_cpuid l = {.leaf = leaf, .subleaf = sub};
 
-	if (leaf <= __get_cpuid_max(leaf & 0x80000000, NULL))
+	if (leaf <= (uint32_t)__get_cpuid_max(leaf & 0x80000000, NULL))
 		__cpuid_count(leaf, sub, l.eax, l.ebx, l.ecx, l.edx);
 	return l;
 }

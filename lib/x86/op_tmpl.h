@@ -12,7 +12,7 @@
 
 #include "x86/ops.h"
 
-#define INLINE   static inline __attribute__((always_inline))
+#define INLINE   static inline __attribute__((always_inline, unused))
 #define NOINLINE __attribute__((noinline, cold))
 
 /* Goes on with the next instruction of the block. The last thing that a handler does. */
@@ -73,6 +73,11 @@ INLINE struct tlb_entry *tlb_of(struct x86_cpu *c, uint64_t va)
  * ordinary call in it would save and restore registers on its fast path too. The thunk keeps all
  * registers but rax; op_*.c are compiled without the red zone.
  */
+typedef uint8_t unaligned8;
+typedef uint16_t unaligned16 __attribute__((aligned(1)));
+typedef uint32_t unaligned32 __attribute__((aligned(1)));
+typedef uint64_t unaligned64 __attribute__((aligned(1)));
+
 #define LOAD_SLOW(bits)                                                            \
 	INLINE uint64_t load_slow##bits(struct x86_cpu *c, uint64_t va)            \
 	{                                                                          \
@@ -90,8 +95,7 @@ INLINE struct tlb_entry *tlb_of(struct x86_cpu *c, uint64_t va)
 		const struct tlb_entry *t = tlb_of(c, va);                         \
                                                                                    \
 		if (likely(((va + bits / 8 - 1) & PAGE_MASK) == t->tag_read))      \
-			return *(const uint##bits##_t                              \
-				 __attribute__((aligned(1))) *)(va + t->addend);   \
+			return *(const unaligned##bits *)(va + t->addend);         \
 		return (uint##bits##_t)load_slow##bits(c, va);                     \
 	}
 LOAD_SLOW(8)

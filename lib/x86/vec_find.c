@@ -3,12 +3,23 @@
  *
  * Any thread; depends on the host's features and the instruction's bytes only.
  */
+#include <cpuid.h>
+
 #include "x86/vec.h"
 
 bool vec_host_is_amd(void)
 {
 	__builtin_cpu_init();
 	return __builtin_cpu_is("amd");
+}
+
+/* Bit of eax, ebx, ecx, edx (reg 0-3) of a leaf; false where the leaf is missing. */
+static bool cpuid_bit(unsigned leaf, unsigned reg, unsigned bit)
+{
+	unsigned r[4] = {0};
+
+	return __get_cpuid_count(leaf, 0, &r[0], &r[1], &r[2], &r[3]) &&
+	       (r[reg] >> bit & 1);
 }
 
 bool vec_host_has(enum vec_feat f)
@@ -25,11 +36,11 @@ bool vec_host_has(enum vec_feat f)
 	case SSE42: return __builtin_cpu_supports("sse4.2");
 	case AES: return __builtin_cpu_supports("aes");
 	case PCLMUL: return __builtin_cpu_supports("pclmul");
-	case SHA: return __builtin_cpu_supports("sha");
+	case SHA: return cpuid_bit(7, 1, 29);
 	case AVX: return __builtin_cpu_supports("avx");
 	case AVX2: return __builtin_cpu_supports("avx2");
 	case FMA: return __builtin_cpu_supports("fma");
-	case F16C: return __builtin_cpu_supports("f16c");
+	case F16C: return __builtin_cpu_supports("avx") && cpuid_bit(1, 2, 29);
 	}
 	return false;
 }
