@@ -49,6 +49,21 @@ static void set_seg(struct cpu_state *c, unsigned id, uint16_t sel, uint16_t att
 	c->seg[id] = (struct cpu_seg){.sel = sel, .attr = attr, .limit = limit};
 }
 
+/*
+ * Virtual wire mode (MultiProcessor Specification 1.4, 3.6.2.2): firmware leaves the local APIC such that
+ * the 8259's interrupts come through it, for kernels that know no APIC.
+ */
+static void set_virtual_wire(struct cpu_state *c)
+{
+	enum { SVR = 0xf0, LINT0 = 0x350, LINT1 = 0x360 };
+	const le32 on = le32_make(0x1ff), extint = le32_make(0x700);
+	const le32 nmi = le32_make(0x400);
+
+	memcpy(c->lapic + SVR, &on, sizeof(on));
+	memcpy(c->lapic + LINT0, &extint, sizeof(extint));
+	memcpy(c->lapic + LINT1, &nmi, sizeof(nmi));
+}
+
 /* What both modes share: segments, descriptor tables, cleared registers. */
 static int set_common(struct boot *b, uint16_t code, uint64_t rip, struct err *err)
 {
@@ -82,6 +97,7 @@ static int set_common(struct boot *b, uint16_t code, uint64_t rip, struct err *e
 	c->cr0 = CR0_PE | CR0_ET;
 	c->efer = 0;
 	c->mp = CPU_RUNNING;
+	set_virtual_wire(c);
 	b->info->entry = rip;
 	return 0;
 }

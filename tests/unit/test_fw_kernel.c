@@ -342,6 +342,8 @@ static void check_flat32(uint64_t rip)
 	assert_int_equal(cpu.cr0, 0x11);
 	assert_int_equal(cpu.cr4, 0);
 	assert_int_equal(cpu.efer, 0);
+	assert_int_equal(load_u32(cpu.lapic + 0xf0), 0x1ff);
+	assert_int_equal(load_u32(cpu.lapic + 0x350), 0x700);
 	assert_int_equal(cpu.rflags, 2);
 	assert_int_equal(cpu.seg[SEG_CS].attr, 0xc09b);
 	assert_int_equal(cpu.seg[SEG_DS].attr, 0xc093);
