@@ -50,7 +50,7 @@ LIBFUZZ   := $(FUZZ_SRC:tests/fuzz/%.c=$(O)/libfuzzer/%)
 all: $(O)/libvm.a $(TOOLS:%=$(O)/%) ## the tools, at build/vm-*
 
 # Per-folder additions (flags, generated sources) live beside their folder.
--include $(wildcard lib/*/rules.mk)
+-include $(wildcard lib/*/rules.mk tests/guest/*/rules.mk)
 
 $(O)/libvm.a: $(LIB_OBJ)
 	@rm -f $@
@@ -80,7 +80,7 @@ $(O)/libfuzzer/%: tests/fuzz/%.c $(LIB_SRC)
 	@mkdir -p $(@D)
 	clang $(ALL_CFLAGS) -O1 -fsanitize=fuzzer,address,undefined -o $@ $< $(LIB_SRC) $(ALL_LIBS)
 
-tests: all $(UNIT_BIN) $(PROG_BIN) $(FUZZ_BIN) ## build the tests without running them
+tests: all $(UNIT_BIN) $(PROG_BIN) $(FUZZ_BIN) $(GUEST_BIN) ## build the tests without running them
 
 ##@ Use
 demo: ## install what is missing, build, boot a real guest

@@ -194,8 +194,10 @@ static void new_data(struct x86_cpu *c, unsigned seg, uint16_t sel)
 {
 	struct desc d;
 
-	if (sel_is_null(sel))
+	if (sel_is_null(sel)) {
+		seg_set_null(c, seg, sel);
 		return;
+	}
 	desc_read(c, sel, EX_TS, false, &d);
 	if (!d.s || (d.type & (TYPE_CODE | TYPE_R)) == TYPE_CODE ||
 	    (!desc_is_conforming(&d) && ((sel & 3u) > d.dpl || c->cpl > d.dpl)))
@@ -215,10 +217,10 @@ static void new_segments(struct x86_cpu *c, const struct task *t)
 		seg_load_ldtr(c, t->ldt, EX_TS, EX_TS);
 		return;
 	}
+	/* Until each is loaded, the hidden part stays the old task's: the SDM leaves that open. */
 	for (unsigned n = 0; n < 6; n++)
-		seg_set_null(c, n, t->sreg[n]);
+		c->seg[n].sel = t->sreg[n];
 	c->cpl = t->sreg[X86_CS] & 3;
-	/* until it is loaded, the stack is of the new task's width */
 	x86_update_mode(c);
 	seg_load_ldtr(c, t->ldt, EX_TS, EX_TS);
 	new_cs(c, t->sreg[X86_CS]);
@@ -238,9 +240,7 @@ static void enter_task(struct x86_cpu *c, const struct desc *d, const struct tas
 	uint32_t flags = t->flags | (nested ? FL_NT : 0);
 	uint32_t mask = d->type & 8 ? 0xffffffffu : 0xffffu;
 
-	if (c->cur)
-		c->stats.insns += c->cur->idx + 1u;
-	c->cur = NULL;
+	c->cur = NULL; /* faults are no longer the instruction's that switched */
 	c->rip = t->ip;
 	for (unsigned n = 0; n < 8; n++) {
 		if (d->type & 8)
@@ -273,6 +273,7 @@ void task_switch(struct x86_cpu *c, uint16_t sel, enum task_why why, bool has_co
 	uint16_t old_sel = c->seg[X86_TR].sel;
 	uint64_t flags = rflags_get(c);
 	bool nested = why == TASK_CALL || why == TASK_GATE;
+	const struct insn *cur = c->cur;
 	struct desc d, od;
 	struct task t;
 
@@ -312,4 +313,5 @@ void task_switch(struct x86_cpu *c, uint16_t sel, enum task_why why, bool has_co
 		c->stats.exceptions++;
 		longjmp(c->jmp, 1);
 	}
+	c->cur = cur;
 }
