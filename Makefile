@@ -105,6 +105,7 @@ lint: ## formatting, layers, headers, man pages
 	O=$(O) tests/run lint
 
 compile_commands.json: ## for clangd and clang-tidy
+	@tests/deps dev
 	@bear --output $@ -- $(MAKE) --no-print-directory -B O=$(O)/bear all >/dev/null
 
 ##@ Install
