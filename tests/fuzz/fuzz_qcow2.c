@@ -1,0 +1,97 @@
+/*
+ * tests/fuzz/fuzz_qcow2.c - any bytes as a qcow2 image: opened, read, changed, flushed, closed, opened again.
+ * What was written must be read back as long as no error was reported.
+ */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/bits.h"
+#include "base/fdio.h"
+#include "img/img.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
+
+/* Writes here stay within what a machine under test has. */
+#define MAX_WRITE (256u << 10)
+
+static uint8_t buf[MAX_WRITE], back[MAX_WRITE];
+
+static void read_all(struct img *img)
+{
+	static const uint64_t lens[] = {1, 512, 65536, 100000};
+	uint64_t size = img_size(img), at = 0;
+
+	for (unsigned i = 0; i < 16 && at < size; i++) {
+		uint64_t n = min_u64(lens[i % 4], size - at);
+		struct img_extent e;
+
+		img_read(img, buf, at, n);
+		at = img_map(img, at, size - at, &e) ? at + n : at + e.len;
+	}
+	if (size)
+		img_read(img, buf, size - 1, 1);
+}
+
+/* `code` chooses what is done where. */
+static void change(struct img *img, const uint8_t *code, size_t n)
+{
+	uint64_t size = img_size(img);
+
+	for (size_t i = 0; i + 4 <= n && i < 64; i += 4) {
+		uint64_t off =
+			size ? (code[i + 1] * 257ull * 4099 + code[i]) % size : 0;
+		uint64_t len = min_u64(size - off, code[i + 2] * 1025ull % MAX_WRITE);
+		int rc = 0;
+
+		switch (code[i + 3] % 6) {
+		case 0:
+			memset(buf, code[i + 2], len);
+			rc = img_write(img, buf, off, len);
+			break;
+		case 1:
+			memset(buf, 0, len);
+			rc = img_write_zeroes(img, off, len, code[i + 3] & 8);
+			break;
+		case 2: img_discard(img, off, len); continue;
+		case 3: img_flush(img); continue;
+		case 4: img_write_zeroes(img, off, size - off, true); continue;
+		default: img_read(img, buf, off, len); continue;
+		}
+		/* Damaged images may have one cluster in two places, never lose what is just written. */
+		if (!rc && !img_read(img, back, off, len) && memcmp(buf, back, len))
+			abort();
+	}
+}
+
+static void run(const uint8_t *data, size_t len, bool read_only)
+{
+	struct img_opts o = {.format = "qcow2",
+			     .read_only = read_only,
+			     .no_backing = true,
+			     .no_sync = true,
+			     .no_lock = true};
+	int fd = memfd_create("fuzz", MFD_CLOEXEC);
+	struct img *img;
+
+	if (fd < 0 || fd_write_full(fd, data, len)) {
+		close(fd);
+		return;
+	}
+	if (img_open_fd(fd, "fuzz", &o, &img, NULL))
+		return;
+	if (read_only)
+		read_all(img);
+	else
+		change(img, data + len - min_u64(len, 256), min_u64(len, 256));
+	img_close(img);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+{
+	run(data, len, true);
+	run(data, len, false);
+	return 0;
+}
