@@ -16,7 +16,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
-#define MAX_SEEDS 256
+#define MAX_SEEDS   256
 #define INPUT_LIMIT 65536
 
 struct seed {
@@ -64,7 +64,8 @@ static void load_corpus(const char *dir)
 		size_t len;
 
 		snprintf(path, sizeof(path), "%s/%s", dir, e->d_name);
-		if (e->d_name[0] == '.' || fd_load_file(path, INPUT_LIMIT, &p, &len, NULL))
+		if (e->d_name[0] == '.' ||
+		    fd_load_file(path, INPUT_LIMIT, &p, &len, NULL))
 			continue;
 		seeds[n_seeds++] = (struct seed){p, len};
 	}
@@ -101,10 +102,13 @@ static void mutate(void)
 				input[at + i] = edge[rng() % sizeof(edge)];
 			break;
 		case 4: input_len = 1 + at; break;
-		case 5:
-			memmove(input + at, input + rng() % input_len,
-				min_u64(16, input_len - at) / 2);
+		case 5: {
+			size_t from = rng() % input_len;
+			size_t room = input_len - (from > at ? from : at);
+
+			memmove(input + at, input + from, min_u64(8, room));
 			break;
+		}
 		}
 	}
 }
@@ -136,7 +140,7 @@ int main(int argc, char **argv)
 		LLVMFuzzerTestOneInput(input, input_len);
 		runs++;
 	}
-	printf("ok 1 - %s: %llu inputs, %u seeds\n1..1\n", name, (unsigned long long)runs,
-	       n_seeds);
+	printf("ok 1 - %s: %llu inputs, %u seeds\n1..1\n", name,
+	       (unsigned long long)runs, n_seeds);
 	return 0;
 }
