@@ -34,7 +34,12 @@ INLINE void jump_enter(struct x86_cpu *c, const struct insn *i, const struct blo
  * Going from block to block within handlers needs tail calls that are jumps: else the host's stack would
  * grow without end.
  */
-#if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) && !defined(__clang__)
+#ifdef __has_feature
+#define WITH_ASAN __has_feature(address_sanitizer)
+#else
+#define WITH_ASAN 0
+#endif
+#if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) && !WITH_ASAN
 #define CHAIN 1
 #else
 #define CHAIN 0

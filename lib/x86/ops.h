@@ -223,11 +223,11 @@ OP_DECL(movnti);
 OP_DECL(nop);
 
 /* op_cond.c */
-#define CC_EACH(X)                                                                \
-	X(o)                                                                      \
-	X(no)                                                                     \
-	X(b) X(nb) X(z) X(nz) X(be) X(nbe) X(s) X(ns) X(p) X(np) X(l) X(nl) X(le) \
-		X(nle)
+/* clang-format off */
+#define CC_EACH(X)                                                                    \
+	X(o) X(no) X(b) X(nb) X(z) X(nz) X(be) X(nbe)                                 \
+	X(s) X(ns) X(p) X(np) X(l) X(nl) X(le) X(nle)
+/* clang-format on */
 #define X(cc)                \
 	SET_DECL(cmov##cc);  \
 	SET_DECL(set##cc);   \
