@@ -161,11 +161,17 @@ int loop_fd_set(struct loop *loop, int fd, uint32_t events,
 	if (!f) {
 		rc = -ENOSPC;
 	} else {
+		bool watched = f->used && f->events;
+
 		if (!f->used)
 			f->gen++;
 		ev.data.u64 = (uint64_t)f->gen << 32 | (uint64_t)(f - loop->fds);
-		if (epoll_ctl(loop->epoll, f->used ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd,
-			      &ev) < 0)
+		/* A hang-up is told whatever was asked for: silence means not to watch. */
+		if ((events || watched) && epoll_ctl(loop->epoll,
+						     !events   ? EPOLL_CTL_DEL
+						     : watched ? EPOLL_CTL_MOD
+							       : EPOLL_CTL_ADD,
+						     fd, &ev) < 0)
 			rc = -errno;
 		else
 			*f = (struct loop_fd){fd, true, events, f->gen, fn, ctx};
@@ -418,7 +424,7 @@ static void dispatch(struct loop *loop, const struct epoll_event *ev)
 		pthread_mutex_lock(&loop->mutex);
 		f = loop->fds[tag];
 		pthread_mutex_unlock(&loop->mutex);
-		if (f.used && f.gen == ev->data.u64 >> 32)
+		if (f.used && f.events && f.gen == ev->data.u64 >> 32)
 			f.fn(f.ctx, ev->events);
 	}
 }

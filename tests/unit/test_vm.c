@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include <string.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
 #include "base/bits.h"
@@ -241,6 +242,57 @@ static const struct cpuid_leaf *leaf_of(const struct cpuid_leaf *l, unsigned n,
 	return NULL;
 }
 
+/* ---- descriptors that are silent for a while ---- */
+
+struct silent {
+	struct loop *loop;
+	int fd;
+	unsigned early, calls;
+	bool watched;
+};
+
+static void on_silent(void *ctx, uint32_t events)
+{
+	struct silent *s = ctx;
+
+	assert_true(events & EPOLLHUP);
+	s->calls++;
+	s->early += !s->watched;
+	loop_stop(s->loop);
+}
+
+static void watch_again(void *ctx)
+{
+	struct silent *s = ctx;
+
+	s->watched = true;
+	assert_int_equal(loop_fd_set(s->loop, s->fd, EPOLLIN, on_silent, s), 0);
+}
+
+/* epoll tells of a hang-up even when no event was asked for; the loop must not. */
+static void test_silent_fd(void **state)
+{
+	struct silent s = {.loop = loop_new(&lock, NULL)};
+	struct timer t;
+	int fd[2];
+
+	(void)state;
+	assert_int_equal(pipe(fd), 0);
+	s.fd = fd[0];
+	assert_int_equal(loop_fd_set(s.loop, fd[0], EPOLLIN, on_silent, &s), 0);
+	assert_int_equal(loop_fd_set(s.loop, fd[0], 0, NULL, NULL), 0);
+	assert_int_equal(loop_fd_set(s.loop, fd[0], 0, NULL, NULL), 0);
+	close(fd[1]);
+	timer_init(&t, s.loop, watch_again, &s);
+	timer_set(&t, clock_now(s.loop) + 10 * NS_PER_MS);
+	loop_run(s.loop);
+	assert_int_equal(s.early, 0);
+	assert_int_equal(s.calls, 1);
+	loop_fd_remove(s.loop, fd[0]);
+	loop_free(s.loop);
+	close(fd[0]);
+}
+
 static void test_cpuid(void **state)
 {
 	struct cpuid_leaf l[CPUID_MAX_LEAVES] = {{.leaf = 0, .eax = 0xd}, {.leaf = 1}};
@@ -292,9 +344,10 @@ static void test_sizes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_ram),   cmocka_unit_test(test_bus),
-		cmocka_unit_test(test_state), cmocka_unit_test(test_timers),
-		cmocka_unit_test(test_cpuid), cmocka_unit_test(test_sizes),
+		cmocka_unit_test(test_ram),       cmocka_unit_test(test_bus),
+		cmocka_unit_test(test_state),     cmocka_unit_test(test_timers),
+		cmocka_unit_test(test_silent_fd), cmocka_unit_test(test_cpuid),
+		cmocka_unit_test(test_sizes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
