@@ -179,14 +179,15 @@ void op_pusha(struct x86_cpu *c, const struct insn *i)
 
 void op_popa(struct x86_cpu *c, const struct insn *i)
 {
-	uint64_t sp = get64(c, RSP), v[8];
+	uint64_t sp = get64(c, RSP);
 	unsigned n = i->osize;
 
-	for (unsigned r = 0; r < 8; r++)
-		v[r] = mem_load(c, stack_linear(c, sp + r * n, n, ACC_READ), n);
+	/* registers popped before a fault keep their new values, and are popped again */
 	for (unsigned r = 0; r < 8; r++) {
+		uint64_t v = mem_load(c, stack_linear(c, sp + r * n, n, ACC_READ), n);
+
 		if (7 - r != X86_RSP)
-			reg_set(c, R_OFF(7 - r), n, v[r]);
+			reg_set(c, R_OFF(7 - r), n, v);
 	}
 	put64(c, RSP, stack_value(c, sp + 8 * n));
 	op_next(c, i);

@@ -343,7 +343,8 @@ void op_xrstor(struct x86_cpu *c, const struct insn *i)
 	header_check(c, h);
 	compact = h[1] & XCOMP_COMPACT;
 	load = rfbm & h[0];
-	if (load & X_AVX) /* the byte that AMD's fault names */
+	/* AMD looks at the end of the area, whether the component is in it or initial */
+	if (rfbm & X_AVX && (!compact || h[0] & X_AVX))
 		mem_load8(c, va + AREA_STD - 1);
 	mem_read(c, va, img, FX_SIZE);
 	if (load & X_AVX)
