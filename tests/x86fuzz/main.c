@@ -177,8 +177,12 @@ static void run_one(struct fz_form *f, const struct options *o, struct totals *t
 	seed_memory(&k, t->runs % 256 == 0);
 	place(&k);
 	fz_native_run(&k, &native);
-	fz_emu_run(&k, &emu);
 	t->runs++;
+	if (native.vec == FZ_HANG) { /* a long loop: nothing to compare */
+		memory_agree();
+		return;
+	}
+	fz_emu_run(&k, &emu);
 	if (native.vec != 6 || emu.vec != 6) {
 		t->forms += !f->alive;
 		f->alive = true;

@@ -70,7 +70,6 @@ static void context_enter(ucontext_t *uc)
 	uint64_t bv = 7;
 
 	memcpy(main_gregs, g, sizeof(main_gregs));
-	main_gregs[REG_RIP] += 2; /* UD2 */
 	main_flags = uc->uc_flags;
 	main_fp_size = fp_size(uc);
 	memcpy(main_fp, fp_of(uc), main_fp_size);
@@ -168,11 +167,11 @@ static void on_tick(int sig, siginfo_t *si, void *context)
 		return;
 	}
 	ticks++;
-	if (phase == RUN && ticks > 5) {
+	if (phase == RUN && ticks > 4) {
 		context_leave(context);
 		cur_result->vec = FZ_HANG;
 	} else if (phase == IDLE &&
-		   ticks > 50) { /* slower than the processor, but not so much */
+		   ticks > 250) { /* slower than the processor, but not so much */
 		fz_emu_kick();
 	}
 }
@@ -204,7 +203,7 @@ bool fz_native_init(void)
 	static const int traps[] = {SIGTRAP, SIGSEGV, SIGBUS, SIGFPE, SIGILL};
 	struct sigaction sa = {.sa_sigaction = on_trap,
 			       .sa_flags = SA_SIGINFO | SA_ONSTACK};
-	struct itimerval every = {{0, 20000}, {0, 20000}};
+	struct itimerval every = {{0, 4000}, {0, 4000}};
 	stack_t ss = {.ss_size = 1 << 18};
 	uint16_t ds = 0x2b;
 
@@ -237,7 +236,7 @@ void fz_native_run(const struct fz_case *k, struct fz_result *r)
 	cur_result = r;
 	run_count++;
 	phase = ENTER;
-	__asm__ volatile("ud2" : : : "memory");
+	__asm__ volatile("int3" : : : "memory");
 	/* what returning from a signal does not restore: ID, NT */
 	__asm__ volatile("pushfq; andl $~0x204000, (%%rsp); popfq"
 			 :

@@ -127,6 +127,8 @@ static void diff_x87(struct diff *d, const struct fz_case *k, const uint8_t *n,
 	for (unsigned r = 0; r < 8; r++) {
 		unsigned at = 32 + 16 * r;
 
+		if (!memcmp(n + at, e + at, 10))
+			continue;
 		snprintf(name, sizeof(name), "st%u", r);
 		hex(d, name, k->in.xsave + at, n + at, e + at, 10);
 	}
@@ -141,6 +143,8 @@ static void diff_vectors(struct diff *d, const struct fz_case *k, const uint8_t 
 	for (unsigned r = 0; r < 16; r++) {
 		unsigned lo = 160 + 16 * r, hi = 576 + 16 * r;
 
+		if (!memcmp(n + lo, e + lo, 16) && !memcmp(n + hi, e + hi, 16))
+			continue;
 		snprintf(name, sizeof(name), "xmm%u", r);
 		hex(d, name, k->in.xsave + lo, n + lo, e + lo, 16);
 		snprintf(name, sizeof(name), "ymm%u high", r);
@@ -208,8 +212,6 @@ static bool compare(const struct fz_case *k, const struct fz_result *n,
 {
 	struct diff d = {.print = print};
 
-	if (n->vec == FZ_HANG) /* a long loop: nothing to compare */
-		return true;
 	if (!fetch_or_undefined(n, e) && !fetch_or_undefined(e, n))
 		diff_exception(&d, n, e);
 	diff_gprs(&d, k, &n->s, &e->s);
