@@ -113,7 +113,9 @@ t 'a backing format that is not known' fails "format 'vmdk' is not known" "$imgi
 mkfifo pipe
 t 'a FIFO' fails "'pipe' is neither a regular file nor a block device" timeout 5 "$imgio" -r pipe cat
 t 'a folder' fails "'sub' is neither" "$imgio" -r sub cat
-qemu-img create -q -f qcow2 --object secret,id=s,data=x -o encrypt.format=luks,encrypt.key-secret=s x.qcow2 1M
+# Marked as LUKS by hand: qemu-img measures the computer's speed for that, and fails when it is busy.
+qemu-img create -q -f qcow2 x.qcow2 1M
+printf '\000\000\000\002' | dd of=x.qcow2 bs=1 seek=32 conv=notrunc 2>/dev/null
 t 'an encrypted image' fails 'is encrypted' "$imgio" -r x.qcow2 cat
 # byte IMAGE OFFSET OCTAL
 byte() {
