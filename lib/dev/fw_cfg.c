@@ -290,8 +290,9 @@ static int file_slot(struct fw_cfg *fw, const char *name, struct item **it,
 	unsigned i;
 
 	if (strlen(name) > FW_CFG_MAX_NAME)
-		return err_set(err, ENAMETOOLONG, "firmware file '%s': at most %d bytes",
-			       name, FW_CFG_MAX_NAME);
+		return err_set(err, ENAMETOOLONG,
+			       "firmware file '%s': at most %d bytes", name,
+			       FW_CFG_MAX_NAME);
 	for (i = 0; i < fw->n_files && strcmp(fw->name[i], name); i++)
 		;
 	if (i == FW_CFG_MAX_FILES)

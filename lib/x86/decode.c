@@ -486,6 +486,12 @@ static void finish_op(struct dec *d, const struct opcode *o)
 	struct insn *i = d->i;
 	unsigned v = operand_size(d, o->attr), size;
 
+	if (o->attr & A_I64 && d->mode == MODE_64) {
+		i->fn = op_ud; /* before operands are fetched: it cannot be too long */
+		i->flags |= I_STOP;
+		return;
+	}
+
 	operand(d, o->a, v);
 	operand(d, o->b, v);
 	operand(d, o->c, v);

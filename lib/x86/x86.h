@@ -21,12 +21,23 @@
 struct x86_system;
 struct x86_cpu;
 
-enum x86_seg_id { X86_ES, X86_CS, X86_SS, X86_DS, X86_FS, X86_GS, X86_LDTR, X86_TR, X86_NSEG };
+enum x86_seg_id {
+	X86_ES,
+	X86_CS,
+	X86_SS,
+	X86_DS,
+	X86_FS,
+	X86_GS,
+	X86_LDTR,
+	X86_TR,
+	X86_NSEG
+};
 
 /* A segment register with its hidden part. */
 struct x86_seg {
 	uint16_t sel;
-	uint16_t attr; /* descriptor bits 40-47 and 52-55: type, S, DPL, P | AVL, L, D/B, G << 8 */
+	uint16_t
+		attr; /* descriptor bits 40-47 and 52-55: type, S, DPL, P | AVL, L, D/B, G << 8 */
 	uint32_t limit; /* in bytes, expanded by the granularity */
 	uint64_t base;
 };
@@ -54,9 +65,9 @@ enum x86_reg { X86_RAX, X86_RCX, X86_RDX, X86_RBX, X86_RSP, X86_RBP, X86_RSI, X8
 /* What waits to be delivered, besides the lines of the interrupt controller. */
 struct x86_events {
 	bool nmi_pending, nmi_blocked; /* blocked: from an NMI's delivery to IRET */
-	bool int_shadow;               /* after STI or MOV SS: one instruction without interrupts */
-	bool halted;                   /* in HLT or MWAIT */
-	bool wait_sipi;                /* after INIT */
+	bool int_shadow; /* after STI or MOV SS: one instruction without interrupts */
+	bool halted;     /* in HLT or MWAIT */
+	bool wait_sipi;  /* after INIT */
 	uint64_t smbase;
 };
 
@@ -71,7 +82,8 @@ struct x86_regs {
 	uint64_t dr[8];
 	uint64_t pdpte[4]; /* PAE: loaded by MOV CR3, not read again (SDM 3A 4.4.1) */
 	struct x86_events ev;
-	uint8_t xsave[X86_XSAVE_SIZE]; /* standard format: x87, SSE, AVX, as xcr0 enables */
+	uint8_t xsave
+		[X86_XSAVE_SIZE]; /* standard format: x87, SSE, AVX, as xcr0 enables */
 };
 
 struct x86_cpuid {
@@ -115,8 +127,8 @@ struct x86_ops {
 };
 
 enum x86_exit {
-	X86_EXIT_KICK,     /* x86_kick() was called */
-	X86_EXIT_HALT,     /* HLT or MWAIT, and nothing to deliver: wait, then run again */
+	X86_EXIT_KICK, /* x86_kick() was called */
+	X86_EXIT_HALT, /* HLT or MWAIT, and nothing to deliver: wait, then run again */
 	X86_EXIT_SHUTDOWN, /* triple fault: the processor is stopped until reset or INIT */
 	X86_EXIT_INIT,     /* INIT arrived: the processor waits for a start-up IPI */
 };
@@ -131,7 +143,8 @@ void x86_system_free(struct x86_system *sys); /* after its processors */
  * MSR_IA32_TSC reads host TSC + offset, the offset common to the system until the guest writes.
  */
 struct x86_cpu *x86_cpu_new(struct x86_system *sys, unsigned index, void *cpu_ctx,
-			    const struct x86_cpuid *leaves, size_t n_leaves, struct err *err);
+			    const struct x86_cpuid *leaves, size_t n_leaves,
+			    struct err *err);
 void x86_cpu_free(struct x86_cpu *c);
 
 /* Back to the state after RESET# (SDM 3A table 9-1). vCPU thread. */
@@ -182,8 +195,8 @@ void x86_flush_memory(struct x86_system *sys, uint64_t gpa, uint64_t len);
 void x86_memory_written(struct x86_system *sys, uint64_t gpa, uint64_t len);
 
 struct x86_stats {
-	uint64_t insns;       /* guest instructions executed */
-	uint64_t blocks;      /* blocks decoded */
+	uint64_t insns;  /* guest instructions executed */
+	uint64_t blocks; /* blocks decoded */
 	uint64_t tlb_misses;
 	uint64_t mmio, pio, exceptions, irqs;
 };

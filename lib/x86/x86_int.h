@@ -236,7 +236,8 @@ struct exc {
 	bool soft; /* INT n, INT3, INTO: gate DPL is checked, rip is the next instruction's */
 	bool trap; /* reported behind the instruction: the frame's RF is 0 */
 	bool irq;  /* an external interrupt or NMI */
-	uint64_t rip; /* soft, ICEBP: of the instruction itself, for faults of its delivery */
+	uint64_t
+		rip; /* soft, ICEBP: of the instruction itself, for faults of its delivery */
 	uint32_t code;
 };
 
@@ -325,12 +326,13 @@ struct x86_cpu {
 	bool rmw_exclusive; /* op_atomic.c: a locked access in steps has exclusivity */
 
 	/* sys.h: MMU, debug registers, machine check */
-	uint64_t phys_mask;         /* bits that a physical address may have */
-	uint64_t tlb_large[2][2];   /* first and last large-page address, lower and upper half */
+	uint64_t phys_mask; /* bits that a physical address may have */
+	uint64_t tlb_large
+		[2][2]; /* first and last large-page address, lower and upper half */
 	/* which entries are filled: with non-global translations, with global ones */
 	uint64_t tlb_used[MMU_MODES][2][TLB_SIZE / 64];
-	bool tf_armed;    /* TF was set when the running instruction began */
-	bool rf_loaded;   /* the running instruction loaded RF: it stays for the next one */
+	bool tf_armed; /* TF was set when the running instruction began */
+	bool rf_loaded; /* the running instruction loaded RF: it stays for the next one */
 	bool ss_shadow;   /* it loaded SS: no #DB before the next one is done */
 	uint8_t dr_watch; /* breakpoints enabled in DR7: bits 0-3 data, 4-7 execution */
 	uint8_t dr_hit;   /* data breakpoints that the running instruction hit */

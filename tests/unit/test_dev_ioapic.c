@@ -72,8 +72,7 @@ static void test_registers(void **state)
 	assert_int_equal(reg(f, 0), 15 << 24);
 	assert_int_equal(reg(f, 0x10), 0x10000);
 	set_entry(f, 3, 0xabffffffffffffffull);
-	assert_int_equal(reg(f, 0x16),
-			 0x1afff); /* status bits: read-only */
+	assert_int_equal(reg(f, 0x16), 0x1afff); /* status bits: read-only */
 	assert_int_equal(reg(f, 0x17), 0xab000000);
 	assert_int_equal(reg(f, 0x40), 0);
 	assert_true(f->routed > 0);

@@ -23,8 +23,8 @@ enum {
 /* Not an option: a line of --help. popt takes an entry without names and without `arg` for the end. */
 static char heading[1];
 
-#define HEADING(text)                           \
-	{                                       \
+#define HEADING(text)                              \
+	{                                          \
 		NULL, 0, 0, heading, 0, text, NULL \
 	}
 
