@@ -361,10 +361,9 @@ static unsigned block_mode(const struct x86_cpu *c)
 	if (c->code_size == 8)
 		return BLOCK_64;
 	mode = (c->code_size == 4 ? MODE_32 : MODE_16) |
-	       (is_flat(&seg[X86_CS]) ? BLOCK_FLAT : 0);
-	if (mode == (MODE_32 | BLOCK_FLAT) && c->stack_size == 4 &&
-	    is_flat_data(&seg[X86_DS]) && is_flat_data(&seg[X86_SS]) &&
-	    is_flat_data(&seg[X86_ES]))
+	       (is_flat(&seg[X86_CS]) ? BLOCK_FLAT : 0) | BLOCK_USED;
+	if (mode == BLOCK_32 && c->stack_size == 4 && is_flat_data(&seg[X86_DS]) &&
+	    is_flat_data(&seg[X86_SS]) && is_flat_data(&seg[X86_ES]))
 		mode |= BLOCK_FLAT_DATA;
 	return mode;
 }

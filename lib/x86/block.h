@@ -12,9 +12,11 @@ enum {
 	BLOCK_MODE = 3,      /* mask of MODE_* */
 	BLOCK_FLAT = 4,      /* CS has base 0 and no limit */
 	BLOCK_FLAT_DATA = 8, /* = DECODE_FLAT_DATA */
-	BLOCK_KEY_BITS = 4,
-	BLOCK_64 = MODE_64 | BLOCK_FLAT,
-	BLOCK_32_FLAT = MODE_32 | BLOCK_FLAT | BLOCK_FLAT_DATA,
+	BLOCK_USED = 16,     /* always: no key is 0 */
+	BLOCK_KEY_BITS = 5,
+	BLOCK_64 = MODE_64 | BLOCK_FLAT | BLOCK_USED,
+	BLOCK_32 = MODE_32 | BLOCK_FLAT | BLOCK_USED,
+	BLOCK_32_FLAT = BLOCK_32 | BLOCK_FLAT_DATA,
 };
 
 /*

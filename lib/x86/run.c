@@ -119,11 +119,6 @@ static bool serve(struct x86_cpu *c, uint32_t req, enum x86_exit *why)
 
 	if (req & REQ_SAFEPOINT)
 		x86_safepoint(c);
-	if (req & REQ_FLUSH) {
-		request_clear(c, REQ_FLUSH);
-		tlb_flush_all(c);
-		block_cache_flush(c->blocks);
-	}
 	if (req & (REQ_INIT | REQ_SIPI))
 		init_and_sipi(c, req);
 	if (c->shutdown) {

@@ -227,7 +227,6 @@ enum {
 	REQ_TRAP =
 		1
 		<< 7, /* single step or a data breakpoint hit: #DB after the instruction */
-	REQ_FLUSH = 1 << 8, /* x86_flush_memory() */
 };
 
 struct exc {
