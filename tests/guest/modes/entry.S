@@ -1,4 +1,4 @@
-/* guest/modes/entry.S - the start, traps, and the way back from them. 32-bit protected mode. */
+/* tests/guest/modes/entry.S - the start, traps, and the way back from them. 32-bit protected mode. */
 	.section .multiboot, "a"
 	.balign 4
 	.long 0x1badb002, 0, -0x1badb002

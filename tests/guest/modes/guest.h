@@ -1,5 +1,5 @@
 /*
- * guest/modes/guest.h - what the tests of processor modes are made of. These programs run on the bare
+ * tests/guest/modes/guest.h - what the tests of processor modes are made of. These programs run on the bare
  * processor (emulated, KVM or real) as a multiboot kernel, print TAP to the debug port and the first
  * serial port, and end by a write to port 0xf4.
  */

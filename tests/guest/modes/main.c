@@ -1,4 +1,4 @@
-/* guest/modes/main.c - tables, output, and the order of the tests. */
+/* tests/guest/modes/main.c - tables, output, and the order of the tests. */
 #include "guest.h"
 
 enum { COM1 = 0x3f8, DEBUG_PORT = 0xe9 };

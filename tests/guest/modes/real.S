@@ -1,5 +1,5 @@
 /*
- * guest/modes/real.S - into real mode and back. What runs there is copied to REAL_BASE, below 64 KiB:
+ * tests/guest/modes/real.S - into real mode and back. What runs there is copied to REAL_BASE, below 64 KiB:
  * symbols are used relative to real_start.
  */
 	.set BASE, 0x8000

@@ -1,4 +1,4 @@
-/* guest/modes/t_debug.c - single steps and the debug registers. SDM 3B chapter 17. */
+/* tests/guest/modes/t_debug.c - single steps and the debug registers. SDM 3B chapter 17. */
 #include "guest.h"
 
 enum { B0 = 1, B1 = 2, BD = 1 << 13, BS = 1 << 14 };

@@ -1,4 +1,4 @@
-/* guest/modes/t_gates.c - interrupts and exceptions through the IDT at privilege 0. SDM 3A chapter 6. */
+/* tests/guest/modes/t_gates.c - interrupts and exceptions through the IDT at privilege 0. SDM 3A chapter 6. */
 #include "guest.h"
 
 #define V             0x60 /* the vector that the tests change */

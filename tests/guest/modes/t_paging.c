@@ -1,4 +1,4 @@
-/* guest/modes/t_paging.c - 32-bit and PAE paging: faults, their codes and CR2, A and D, NX, SMEP. */
+/* tests/guest/modes/t_paging.c - 32-bit and PAE paging: faults, their codes and CR2, A and D, NX, SMEP. */
 #include "guest.h"
 
 enum { P = 1, W = 2, U = 4, A = 0x20, D = 0x40, PS = 0x80 };

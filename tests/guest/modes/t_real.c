@@ -1,4 +1,4 @@
-/* guest/modes/t_real.c - real mode: the interrupt table, limits, what is undefined. SDM 3B 20.1. */
+/* tests/guest/modes/t_real.c - real mode: the interrupt table, limits, what is undefined. SDM 3B 20.1. */
 #include "guest.h"
 
 enum { BASE = 0x8000, SNIPPET = 0x7800, SAW = 0x7700, R_DONE = 0x61 };

@@ -1,4 +1,4 @@
-/* guest/modes/t_segments.c - loading segment registers; limits and rights. SDM 3A 3.4, 5.3 to 5.6. */
+/* tests/guest/modes/t_segments.c - loading segment registers; limits and rights. SDM 3A 3.4, 5.3 to 5.6. */
 #include "guest.h"
 
 u16 sel; /* for the functions below */

@@ -1,4 +1,4 @@
-/* guest/modes/t_tasks.c - hardware task switches: JMP, CALL, IRET, task gates. SDM 3A chapter 7. */
+/* tests/guest/modes/t_tasks.c - hardware task switches: JMP, CALL, IRET, task gates. SDM 3A chapter 7. */
 #include "guest.h"
 
 #define S SEL_FREE

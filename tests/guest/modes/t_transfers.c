@@ -1,4 +1,4 @@
-/* guest/modes/t_transfers.c - far JMP, CALL, RET and IRET at privilege 0. SDM 2A, 2B; 3A 5.8. */
+/* tests/guest/modes/t_transfers.c - far JMP, CALL, RET and IRET at privilege 0. SDM 2A, 2B; 3A 5.8. */
 #include "guest.h"
 
 #define S SEL_FREE

@@ -1,4 +1,4 @@
-/* guest/modes/t_user.c - privilege 3: what it may not do, call gates, stacks of the TSS, I/O bitmap. */
+/* tests/guest/modes/t_user.c - privilege 3: what it may not do, call gates, stacks of the TSS, I/O bitmap. */
 #include "guest.h"
 
 #define ERR(vec, ext) ((vec)*8 + 2 + (ext))

@@ -1,4 +1,4 @@
-/* guest/modes/t_v86.c - virtual-8086 mode. SDM 3B chapter 20. */
+/* tests/guest/modes/t_v86.c - virtual-8086 mode. SDM 3B chapter 20. */
 #include "guest.h"
 
 #define ERR(vec, ext) ((vec)*8 + 2 + (ext))
