@@ -446,7 +446,8 @@ static int virtio_loaded(void *dev)
 
 	pthread_mutex_lock(&v->lock);
 	v->resetting = false;
-	if (v->status & VIRTIO_S_FEATURES_OK && !features_ok(v))
+	if (v->status & (VIRTIO_S_FEATURES_OK | VIRTIO_S_DRIVER_OK) &&
+	    (!(v->status & VIRTIO_S_FEATURES_OK) || !features_ok(v)))
 		rc = -EINVAL;
 	for (unsigned i = 0; i < v->n_queues && !rc; i++)
 		rc = queue_loaded(v, i);

@@ -126,6 +126,24 @@ static void check_state(struct world *w)
 	str_fini(&b);
 }
 
+/* A damaged state is refused or loaded; what is refused leaves a machine that a reset repairs. */
+static void load_damaged(struct world *w, const uint8_t *p)
+{
+	struct str s = {0};
+	struct err err;
+
+	if (state_save(&w->m->state, &s, &err))
+		abort();
+	for (unsigned i = 0; i < 3; i++) {
+		size_t at = (load_u16(p + 2) * 7919u + i * 104729u) % s.len;
+
+		s.p[at] = (char)(i ? s.p[at] ^ p[4 + i] : p[4]);
+	}
+	if (state_load(&w->m->state, s.p, s.len, &err))
+		pci_bus_reset(&w->m->pci);
+	str_fini(&s);
+}
+
 static void step(struct world *w, const uint8_t *p)
 {
 	static const uint64_t edges[] = {
@@ -160,8 +178,10 @@ static void step(struct world *w, const uint8_t *p)
 		}
 		break;
 	case 7:
-		if (p[0] & 0x80)
+		if ((p[0] & 0xc0) == 0x80)
 			check_state(w);
+		else if (p[0] & 0x80)
+			load_damaged(w, p);
 		else
 			bus_write(&w->m->pio, 0xcf8 + p[2] % 8, size, val);
 		break;
