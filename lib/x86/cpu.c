@@ -323,18 +323,13 @@ void x86_get_regs(struct x86_cpu *c, struct x86_regs *r)
 	memcpy(r->pdpte, c->pdpte, sizeof(r->pdpte));
 	r->ev = c->ev;
 	r->ev.nmi_pending = atomic_load(&c->request) & REQ_NMI;
-	memcpy(r->xsave, c->xsave, sizeof(r->xsave));
+	x86_fp_get(c, r->xsave);
 }
 
 /* Could the processor have come to this state? */
 static bool regs_valid(const struct x86_cpu *c, const struct x86_regs *r)
 {
 	bool lma = r->efer & EFER_LMA, pg = r->cr0 & CR0_PG;
-	uint32_t mxcsr;
-
-	memcpy(&mxcsr, r->xsave + 24, sizeof(mxcsr));
-	if (mxcsr >> 16)
-		return false;
 
 	if (r->cr0 >> 32 || (pg && !(r->cr0 & CR0_PE)))
 		return false;
@@ -353,9 +348,8 @@ static bool regs_valid(const struct x86_cpu *c, const struct x86_regs *r)
 
 int x86_set_regs(struct x86_cpu *c, const struct x86_regs *r)
 {
-	if (!regs_valid(c, r))
+	if (!regs_valid(c, r) || !x86_fp_set(c, r->xsave))
 		return -EINVAL;
-	x86_fp_sync(c);
 	memcpy(c->gpr, r->gpr, sizeof(r->gpr));
 	c->rip = r->rip;
 	c->rflags = r->rflags & RFLAGS_VALID & ~(uint64_t)FL_STATUS;
@@ -379,7 +373,6 @@ int x86_set_regs(struct x86_cpu *c, const struct x86_regs *r)
 	atomic_fetch_and(&c->request, ~(uint32_t)(REQ_NMI | REQ_SHADOW));
 	request(c, (r->ev.nmi_pending ? REQ_NMI : 0) |
 			   (r->ev.int_shadow ? REQ_SHADOW : 0) | REQ_IRQ);
-	memcpy(c->xsave, r->xsave, sizeof(c->xsave));
 	c->cpl = (uint8_t)seg_dpl(&c->seg[X86_SS]);
 	c->exc.pending = c->delivering.pending = c->shutdown = false;
 	c->cur = NULL;

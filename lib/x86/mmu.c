@@ -243,6 +243,12 @@ static void check_wrap(struct x86_cpu *c, enum mmu_mode mode, uint64_t va, unsig
 		x86_raise_code(c, is_stack_access(c, va) ? EX_SS : EX_GP, 0);
 }
 
+void mem_check_range(struct x86_cpu *c, uint64_t va, unsigned len)
+{
+	check_canonical(c, va, len);
+	check_wrap(c, c->mmu_mode, va, len);
+}
+
 /* The address behind a page's end; linear addresses have 32 bits outside 64-bit mode. */
 static uint64_t next_page(const struct x86_cpu *c, uint64_t va)
 {

@@ -195,6 +195,16 @@ void op_popa(struct x86_cpu *c, const struct insn *i)
 
 /* ---- ENTER, LEAVE ------------------------------------------------------------------------------------- */
 
+/* Could `n` bytes be pushed at linear address va? */
+static void stack_probe(struct x86_cpu *c, uint64_t va, unsigned n)
+{
+	if (unlikely(c->mmu_mode == MMU_USER_AC) && va & (n - 1)) {
+		mem_check_range(c, va, n);
+		x86_raise_code(c, EX_AC, 0);
+	}
+	mem_probe_write(c, va, n);
+}
+
 /* All loads and stores use rSP's future values; the registers change when nothing can fault. */
 void op_enter(struct x86_cpu *c, const struct insn *i)
 {
@@ -217,8 +227,8 @@ void op_enter(struct x86_cpu *c, const struct insn *i)
 		mem_store(c, stack_linear(c, sp, n, ACC_WRITE), n, frame);
 	}
 	sp -= (uint16_t)i->imm;
-	mem_probe_write(c, stack_linear(c, sp, n, ACC_WRITE),
-			n); /* SDM: #PF there faults */
+	stack_probe(c, stack_linear(c, sp, n, ACC_WRITE),
+		    n); /* SDM: #PF there faults */
 	reg_set(c, RBP, n, frame);
 	put64(c, RSP, stack_value(c, sp));
 }

@@ -214,6 +214,16 @@ static inline void vec_check_vex(struct x86_cpu *c)
 		vec_refuse_vex(c);
 }
 
+/* #AC(0) while alignment is checked, for `len` bytes at va that is no multiple of `align`. */
+static inline void vec_check_aligned(struct x86_cpu *c, uint64_t va, unsigned align,
+				     unsigned len)
+{
+	if (unlikely(c->mmu_mode == MMU_USER_AC) && va & (align - 1)) {
+		mem_check_range(c, va, len);
+		x86_raise_code(c, EX_AC, 0);
+	}
+}
+
 /*
  * Can all of [va, va + len) be accessed? The manual does not say which byte the fault of a long
  * operand names; AMD's processors look at the first `unit` bytes and then at the last one.
@@ -221,6 +231,7 @@ static inline void vec_check_vex(struct x86_cpu *c)
 static inline void vec_probe_write(struct x86_cpu *c, uint64_t va, unsigned len,
 				   unsigned unit)
 {
+	vec_check_aligned(c, va, unit, len);
 	mem_probe_write(c, va, unit);
 	mem_probe_write(c, va + len - 1, 1);
 }
@@ -230,6 +241,7 @@ static inline void vec_probe_read(struct x86_cpu *c, uint64_t va, unsigned len,
 {
 	uint8_t b[4];
 
+	vec_check_aligned(c, va, unit, len);
 	mem_read(c, va, b, unit);
 	mem_load8(c, va + len - 1);
 }

@@ -75,6 +75,8 @@ static uint64_t mem_at(struct x86_cpu *c, const struct insn *i,
 
 	if (unlikely(va & e->align) && !misaligned_allowed(c, e))
 		x86_raise_code(c, EX_GP, 0);
+	vec_check_aligned(c, va, e->size == 32 ? 16 : e->size,
+			  e->size); /* as AMD does */
 	return va;
 }
 

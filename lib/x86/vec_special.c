@@ -53,6 +53,7 @@ static void mask_store(struct x86_cpu *c, const struct insn *i, const uint8_t *v
 	uint64_t off = reg_get(c, R_OFF(X86_RDI), i->asize);
 	uint64_t va = linear(c, i->seg, off, n, ACC_WRITE);
 
+	vec_check_aligned(c, va, 8, n);
 	mem_probe_write(c, va, n);
 	for (unsigned k = 0; k < n; k++)
 		if (mask[k] & 0x80)
@@ -100,12 +101,9 @@ void op_vmaskmov_load(struct x86_cpu *c, const struct insn *i)
 	off = ea_offset(c, i);
 	ymm_get(c, i->vvvv, mask);
 	for (unsigned k = 0; k < len; k += size) {
-		uint64_t e;
-
-		if (!elem_on(mask, k, size))
-			continue;
-		e = mem_load(c, linear(c, i->seg, off + k, size, ACC_READ), size);
-		memcpy(v + k, &e, size);
+		if (elem_on(mask, k, size))
+			mem_read(c, linear(c, i->seg, off + k, size, ACC_READ), v + k,
+				 size);
 	}
 	ymm_set(c, i->reg, v);
 }
@@ -125,12 +123,9 @@ void op_vmaskmov_store(struct x86_cpu *c, const struct insn *i)
 			mem_probe_write(c, linear(c, i->seg, off + k, size, ACC_WRITE),
 					size);
 	for (unsigned k = 0; k < len; k += size) {
-		uint64_t e = 0;
-
-		if (!elem_on(mask, k, size))
-			continue;
-		memcpy(&e, v + k, size);
-		mem_store(c, linear(c, i->seg, off + k, size, ACC_WRITE), size, e);
+		if (elem_on(mask, k, size))
+			mem_write(c, linear(c, i->seg, off + k, size, ACC_WRITE), v + k,
+				  size);
 	}
 }
 
@@ -176,15 +171,11 @@ void op_vgather(struct x86_cpu *c, const struct insn *i)
 	ymm_get(c, i->vvvv, mask);
 	ymm_get(c, i->reg, v);
 	for (unsigned k = 0; k < n; k++) {
-		uint64_t e;
-
 		if (elem_on(mask, k * size, size)) {
-			e = mem_load(c,
-				     linear(c, i->seg,
-					    vsib_offset(c, i, index + k * xs, xs), size,
-					    ACC_READ),
-				     size);
-			memcpy(v + k * size, &e, size);
+			uint64_t off = vsib_offset(c, i, index + k * xs, xs);
+
+			mem_read(c, linear(c, i->seg, off, size, ACC_READ),
+				 v + k * size, size);
 			ymm_set(c, i->reg, v);
 		}
 		/* visible if a later element faults: this one is done */

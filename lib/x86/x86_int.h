@@ -488,6 +488,8 @@ void mem_write_sys(struct x86_cpu *c, uint64_t va, const void *buf, unsigned len
  */
 void *mem_rmw_ptr(struct x86_cpu *c, uint64_t va, unsigned size);
 
+/* Raises what [va, va + len) raises before its pages are looked at: #GP(0) or #SS(0). */
+void mem_check_range(struct x86_cpu *c, uint64_t va, unsigned len);
 /* Checks that [va, va + len) can be written (len <= 4096) without writing it. Raises #PF. */
 void mem_probe_write(struct x86_cpu *c, uint64_t va, unsigned len);
 
@@ -662,6 +664,10 @@ void x86_vec_fini(struct x86_system *sys);
  * host its own control words: before any callback and on leaving x86_run(). Cheap when nothing
  * is live. */
 void x86_fp_sync(struct x86_cpu *c);
+/* x87, SSE and AVX state in the standard format of XSAVE, all components in XSTATE_BV. */
+void x86_fp_get(struct x86_cpu *c, uint8_t xsave[X86_XSAVE_SIZE]);
+/* Components that XSTATE_BV does not have get their initial state. false: not a valid image. */
+bool x86_fp_set(struct x86_cpu *c, const uint8_t xsave[X86_XSAVE_SIZE]);
 void x86_fp_reset(struct x86_cpu *c, bool init); /* RESET# (false) or INIT# (true) */
 
 /* ---- what processors share (system.c) --------------------------------------------------------------------------- */

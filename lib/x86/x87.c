@@ -448,8 +448,12 @@ SLOW static void load_slow(struct x86_cpu *c, const struct insn *i)
 {
 	uint8_t buf[16];
 
+	uint64_t va;
+
 	x87_check_wait(c);
-	mem_read(c, ea_linear(c, i, i->sel, ACC_READ), buf, i->sel);
+	va = ea_linear(c, i, i->sel, ACC_READ);
+	vec_check_aligned(c, va, i->sel == 10 ? 8 : i->sel, i->sel);
+	mem_read(c, va, buf, i->sel);
 	x87_run(c, i, buf);
 }
 
@@ -461,6 +465,7 @@ SLOW static void store_slow(struct x86_cpu *c, const struct insn *i)
 
 	x87_check_wait(c);
 	va = ea_linear(c, i, i->sel, ACC_WRITE);
+	vec_check_aligned(c, va, i->sel == 10 ? 8 : i->sel, i->sel);
 	mem_probe_write(c, va, i->sel);
 	stored = x87_run(c, i, buf);
 	pointers_note(c, i, ea_offset(c, i));

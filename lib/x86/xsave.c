@@ -90,11 +90,12 @@ static void pointer_trim(const struct x86_cpu *c, uint64_t *p)
 	*p = (uint64_t)((int64_t)(*p << unused) >> unused);
 }
 
-static void x87_take(struct x86_cpu *c, const struct insn *i, const uint8_t *img)
+/* `wide`: the pointers have 64 bits (REX.W). */
+static void x87_take(struct x86_cpu *c, bool wide, const uint8_t *img)
 {
 	memcpy(c->xsave, img, MXCSR_AT);
 	c->xsave[XS_FTW + 1] = 0;
-	if (!(i->flags & I_W)) {
+	if (!wide) {
 		memset(c->xsave + XS_FIP + 4, 0, 4);
 		memset(c->xsave + XS_FDP + 4, 0, 4);
 	}
@@ -175,7 +176,7 @@ void op_fxrstor(struct x86_cpu *c, const struct insn *i)
 	if (mxcsr & ~vec_host_of(c)->mxcsr_mask)
 		x86_raise_code(c, EX_GP, 0);
 	x86_fp_sync(c);
-	x87_take(c, i, img);
+	x87_take(c, i->flags & I_W, img);
 	*xs_mxcsr(c) = mxcsr;
 	memcpy(c->xsave + XS_XMM, img + XS_XMM, 16 * n_vec(c));
 }
@@ -355,7 +356,7 @@ void op_xrstor(struct x86_cpu *c, const struct insn *i)
 		x86_raise_code(c, EX_GP, 0);
 	x86_fp_sync(c);
 	if (load & X_X87) {
-		x87_take(c, i, img);
+		x87_take(c, i->flags & I_W, img);
 	} else if (rfbm & X_X87) {
 		x87_init_state(c);
 		memset(c->xsave + XS_ST, 0, 128);
@@ -369,4 +370,38 @@ void op_xrstor(struct x86_cpu *c, const struct insn *i)
 	}
 	if (rfbm & X_AVX)
 		memcpy(c->xsave + XS_YMM, img + XS_YMM, 16 * n_vec(c));
+}
+
+/* ---- the state as a whole ------------------------------------------------------------------------------ */
+
+void x86_fp_get(struct x86_cpu *c, uint8_t xsave[X86_XSAVE_SIZE])
+{
+	const uint64_t bv = X_ALL;
+
+	x86_fp_sync(c);
+	memcpy(xsave, c->xsave, X86_XSAVE_SIZE);
+	memcpy(xsave + FX_SIZE, &bv, sizeof(bv));
+}
+
+bool x86_fp_set(struct x86_cpu *c, const uint8_t xsave[X86_XSAVE_SIZE])
+{
+	uint64_t h[2];
+	uint32_t mxcsr;
+
+	memcpy(&mxcsr, xsave + MXCSR_AT, sizeof(mxcsr));
+	memcpy(h, xsave + FX_SIZE, sizeof(h));
+	if (mxcsr & ~vec_host_of(c)->mxcsr_mask || h[0] & ~(uint64_t)X_ALL || h[1])
+		return false;
+	x86_fp_sync(c);
+	memset(c->xsave, 0, sizeof(c->xsave));
+	if (h[0] & X_X87)
+		x87_take(c, true, xsave);
+	else
+		x87_init_state(c);
+	*xs_mxcsr(c) = mxcsr;
+	if (h[0] & X_SSE)
+		memcpy(c->xsave + XS_XMM, xsave + XS_XMM, 256);
+	if (h[0] & X_AVX)
+		memcpy(c->xsave + XS_YMM, xsave + XS_YMM, 256);
+	return true;
 }

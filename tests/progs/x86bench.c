@@ -108,6 +108,49 @@ LOOP(sort, "1: lea 2048(%rsi), %rdi\n"
 	   "   dec %rcx\n"
 	   "   jnz 1b\n");
 
+/* Scalar and packed floating point, integer vectors. */
+LOOP(sse, "1: movsd (%rsi), %xmm0\n"
+	  "   mulsd 8(%rsi), %xmm0\n"
+	  "   addsd %xmm0, %xmm1\n"
+	  "   movsd %xmm1, 16(%rsi)\n"
+	  "   movdqa 32(%rsi), %xmm2\n"
+	  "   paddd 48(%rsi), %xmm2\n"
+	  "   pshufd $0x4e, %xmm2, %xmm3\n"
+	  "   pxor %xmm3, %xmm4\n"
+	  "   movdqu %xmm4, 65(%rsi)\n"
+	  "   dec %rcx\n"
+	  "   jnz 1b\n");
+
+LOOP(avx, "1: vmovups (%rsi), %ymm0\n"
+	  "   vmulps 32(%rsi), %ymm0, %ymm1\n"
+	  "   vfmadd231ps %ymm0, %ymm1, %ymm2\n"
+	  "   vaddpd %ymm1, %ymm2, %ymm3\n"
+	  "   vpaddd 64(%rsi), %ymm4, %ymm4\n"
+	  "   vpermd %ymm4, %ymm0, %ymm5\n"
+	  "   vmovups %ymm5, 97(%rsi)\n"
+	  "   dec %rcx\n"
+	  "   jnz 1b\n");
+
+LOOP(x87, "   fninit\n"
+	  "1: fldl (%rsi)\n"
+	  "   fmull 8(%rsi)\n"
+	  "   fldpi\n"
+	  "   faddp\n"
+	  "   fld %st(0)\n"
+	  "   fsqrt\n"
+	  "   fxch\n"
+	  "   fstpl 16(%rsi)\n"
+	  "   fstpt 32(%rsi)\n"
+	  "   dec %rcx\n"
+	  "   jnz 1b\n");
+
+LOOP(mmx, "1: movq (%rsi), %mm0\n"
+	  "   paddw 8(%rsi), %mm0\n"
+	  "   pmullw %mm0, %mm1\n"
+	  "   movq %mm1, 16(%rsi)\n"
+	  "   dec %rcx\n"
+	  "   jnz 1b\n");
+
 static const struct {
 	const char *name;
 	const uint8_t *code, *end;
@@ -118,6 +161,10 @@ static const struct {
 	{"branches", guest_branches, guest_branches_end},
 	{"bignum", guest_bignum, guest_bignum_end},
 	{"sort", guest_sort, guest_sort_end},
+	{"sse", guest_sse, guest_sse_end},
+	{"avx", guest_avx, guest_avx_end},
+	{"x87", guest_x87, guest_x87_end},
+	{"mmx", guest_mmx, guest_mmx_end},
 };
 
 /* ---- the machine: memory and nothing else --------------------------------------------------------- */
@@ -182,7 +229,8 @@ static int start(struct x86_cpu *c, uint64_t rounds)
 	x86_cpu_reset(c);
 	x86_get_regs(c, &r);
 	r.cr0 = 0x80000033;
-	r.cr4 = 0x6a0;
+	r.cr4 = 0x406a0;
+	r.xcr0 = 7;
 	r.cr3 = TABLES;
 	r.efer = 0x500;
 	r.rip = CODE;

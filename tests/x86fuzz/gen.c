@@ -467,6 +467,8 @@ bool fz_make_case(struct fz_form *f, struct fz_case *k)
 	k->in.rflags = 0x202 | (fz_rand() & 0xcd5);
 	if (fz_one_in(2))
 		k->in.rflags &= ~(uint64_t)0x400;
+	if (fz_one_in(12))
+		k->in.rflags |= 0x40000; /* AC: alignment is checked */
 	memset(k->in.xsave, 0, sizeof(k->in.xsave));
 	fz_x87_state(k->in.xsave);
 	memcpy(k->in.xsave + 24, &mxcsr, 4);

@@ -244,6 +244,15 @@ void fz_x87_state(uint8_t *xsave)
 	}
 }
 
+/* Has MXCSR the bit that allows misaligned operands? AMD's has. */
+static bool host_has_mm(void)
+{
+	uint8_t img[512] __attribute__((aligned(16)));
+
+	__asm__ volatile("fxsave64 %0" : "=m"(img));
+	return img[30] & 2;
+}
+
 uint32_t fz_mxcsr(void)
 {
 	uint32_t v = 0x1f80;
@@ -253,6 +262,8 @@ uint32_t fz_mxcsr(void)
 		     fz_below(64);
 	if (fz_one_in(5))
 		v &= ~(fz_below(64) << 7);
+	if (fz_one_in(16) && host_has_mm())
+		v |= 1u << 17;
 	return v;
 }
 
