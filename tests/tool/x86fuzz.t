@@ -1,5 +1,5 @@
 #!/bin/sh
-# x86fuzz.t - lib/x86 against this computer's processor: X86FUZZ_SECONDS (10) of random instructions
+# x86fuzz.t - lib/x86 against this computer's processor: X86FUZZ_RUNS (60000) random instructions
 # from X86FUZZ_SEED (1). Where the manual leaves the order of faults and some flags open, lib/x86 does
 # as AMD's processors do; elsewhere a difference is reported, but is no failure. TAP.
 . "$(dirname "$0")/../lib.sh"
@@ -8,7 +8,7 @@ fuzz=$O/tests/x86fuzz/x86fuzz
 todo=
 grep -q AuthenticAMD /proc/cpuinfo || todo=' # TODO only the details of AMD processors are known'
 t "no instruction differs from the processor's$todo" \
-	"$fuzz" --seconds "${X86FUZZ_SECONDS:-10}" --seed "${X86FUZZ_SEED:-1}" --reports 3
+	"$fuzz" --runs "${X86FUZZ_RUNS:-60000}" --seed "${X86FUZZ_SEED:-2}" --reports 3
 t 'the same seed makes the same cases' \
 	sh -c '[ "$("$1" --runs 300 --seed 7)" = "$("$1" --runs 300 --seed 7)" ]' sh "$fuzz"
 t 'wrong usage has status 2' exits 2 "$fuzz" --nonsense
