@@ -365,7 +365,7 @@ static bool own_set(struct x86_cpu *c, uint32_t n, uint64_t v, bool inside, bool
 
 /* ---- the machine's -------------------------------------------------------------------------------------------- */
 
-static void note_unknown(const struct x86_cpu *c, const char *what, uint32_t n)
+static void note_refused(const struct x86_cpu *c, const char *what, uint32_t n)
 {
 	log_msg(c->sys->log, LOG_DEBUG,
 		"processor %u: %s of unknown msr %#x at rip %#llx", c->index, what, n,
@@ -460,7 +460,7 @@ void op_rdmsr(struct x86_cpu *c, const struct insn *i)
 	need_cpl0(c);
 	if (!msr_get(c, n, &v, true)) {
 		c->rip = insn_rip(c, i);
-		note_unknown(c, "read", n);
+		note_refused(c, "read", n);
 		x86_raise_code(c, EX_GP, 0);
 	}
 	c->gpr[X86_RAX] = (uint32_t)v;
@@ -475,7 +475,7 @@ void op_wrmsr(struct x86_cpu *c, const struct insn *i)
 	need_cpl0(c);
 	if (!msr_set(c, n, v, true)) {
 		c->rip = insn_rip(c, i);
-		note_unknown(c, "write", n);
+		note_refused(c, "write", n);
 		x86_raise_code(c, EX_GP, 0);
 	}
 }

@@ -73,16 +73,18 @@ static bool irq_ready(void *ctx)
 	return false;
 }
 
+static uint64_t cr8;
+
 static uint64_t cr8_get(void *ctx)
 {
 	(void)ctx;
-	return 0;
+	return cr8;
 }
 
 static void cr8_set(void *ctx, uint64_t v)
 {
 	(void)ctx;
-	(void)v;
+	cr8 = v;
 }
 
 static const struct x86_ops ops = {.page = page,
