@@ -76,9 +76,22 @@ $(O)/tests/progs/%: $(O)/tests/progs/%.o $(O)/libvm.a
 $(O)/tests/fuzz/%: $(O)/tests/fuzz/%.o $(O)/tests/fuzz/driver.o $(O)/libvm.a
 	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(ALL_LIBS)
 
-$(O)/libfuzzer/%: tests/fuzz/%.c $(LIB_SRC)
+# A fuzz target under libFuzzer, over a library of its own; an archive, so that a target may bring
+# its own version of a module.
+LIBFUZZ_FLAGS := -O1 -fsanitize=address,undefined -fno-sanitize=alignment
+LIBFUZZ_OBJ   := $(LIB_SRC:%.c=$(O)/libfuzzer/%.o)
+
+$(O)/libfuzzer/lib/%.o: lib/%.c
 	@mkdir -p $(@D)
-	clang $(ALL_CFLAGS) -O1 -fsanitize=fuzzer,address,undefined -o $@ $< $(LIB_SRC) $(ALL_LIBS)
+	$(Q)clang $(ALL_CFLAGS) $(CFLAGS_$(subst /,_,$(patsubst %/,%,$(dir $<)))) $(LIBFUZZ_FLAGS) \
+		-fsanitize=fuzzer-no-link -MMD -MP -c -o $@ $<
+
+$(O)/libfuzzer/libvm.a: $(LIBFUZZ_OBJ)
+	@rm -f $@
+	$(Q)ar rcs $@ $(LIBFUZZ_OBJ)
+
+$(O)/libfuzzer/%: tests/fuzz/%.c $(O)/libfuzzer/libvm.a
+	$(Q)clang $(ALL_CFLAGS) $(LIBFUZZ_FLAGS) -fsanitize=fuzzer -o $@ $^ $(ALL_LIBS)
 
 tests: all $(UNIT_BIN) $(PROG_BIN) $(FUZZ_BIN) $(GUEST_BIN) ## build the tests without running them
 
@@ -127,4 +140,4 @@ ifneq ($(V),1)
 Q = @printf '  %-4s %s\n' $(if $(findstring .o,$@),CC,LINK) $@;
 endif
 
--include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(UNIT_BIN:%=%.d) $(PROG_BIN:%=%.d) $(FUZZ_BIN:%=%.d)
+-include $(LIB_OBJ:.o=.d) $(LIBFUZZ_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(UNIT_BIN:%=%.d) $(PROG_BIN:%=%.d) $(FUZZ_BIN:%=%.d)

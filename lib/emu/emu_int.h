@@ -65,7 +65,7 @@ int emu_set_state(struct engine *e, unsigned index, const struct cpu_state *s,
 #define MSR_KVM_WALL     0x4b564d00u
 #define MSR_KVM_TIME     0x4b564d01u
 
-/* Measures the host's TSC frequency in kHz; 10 ms. */
+/* Measures the host's TSC frequency in kHz; takes 5 ms. */
 uint32_t emu_tsc_measure(void);
 uint64_t emu_host_tsc(void);
 /* The clocks' common moment; when the engine is made. */

@@ -82,7 +82,7 @@ static uint32_t tsc_from_cpuid(void)
 
 uint32_t emu_tsc_measure(void)
 {
-	struct timespec nap = {.tv_nsec = 10 * 1000 * 1000};
+	struct timespec nap = {.tv_nsec = 5 * 1000 * 1000};
 	uint64_t t0 = 0, t1 = 0, n0 = 0, n1 = 0, measured, told = tsc_from_cpuid();
 
 	sample(&t0, &n0);
