@@ -157,6 +157,11 @@ static void set_limits(const struct boot *b, const struct bzimage *z, bool is64,
 
 /* ---- the kernel ---- */
 
+static bool has_payload(const struct bzimage *z)
+{
+	return z->version >= 0x208 && le32_get(z->h.payload_length);
+}
+
 /*
  * The ELF file in the payload, in new memory. -ENOENT with a reason: there is none, or none that can be used
  * here; the image's own unpacker may know better.
@@ -170,7 +175,7 @@ static int unpack_payload(struct boot *b, const struct bzimage *z, void **out,
 	uint32_t len = le32_get(z->h.payload_length);
 	const struct codec *c;
 
-	if (z->version < 0x208 || !len)
+	if (!has_payload(z))
 		return err_set(err, ENOENT, "no payload");
 	if (!range_ok(off, len, code_len))
 		return err_set(err, EINVAL,
@@ -266,7 +271,7 @@ int bzimage_load(struct boot *b, struct err *err)
 		set_limits(b, &z, e.machine == EM_X86_64, &lim);
 		rc = load_elf(b, &e, &lim, err);
 	} else if (rc == -ENOENT) {
-		log_msg(b->in->log, le32_get(z.h.payload_length) ? LOG_WARN : LOG_DEBUG,
+		log_msg(b->in->log, has_payload(&z) ? LOG_WARN : LOG_DEBUG,
 			"'%s' must unpack itself: %s", b->in->name, why.msg);
 		rc = load_code32(b, &z, err);
 	} else {

@@ -42,9 +42,9 @@ int place_fixed(struct boot *b, uint64_t gpa, uint64_t len, const char *what,
 		return 0;
 	if (!e820_all(b->in->e820, gpa, len, E820_RAM))
 		return err_set(err, ENOSPC,
-			       "cannot load the %s of '%s' at 0x%" PRIx64 "-0x%" PRIx64
-			       ": not all of it is guest memory, give the guest more",
-			       what, b->in->name, gpa, gpa + len - 1);
+			       "no guest memory at 0x%" PRIx64 "-0x%" PRIx64
+			       " for the %s of '%s': give the guest more memory",
+			       gpa, gpa + len - 1, what, b->in->name);
 	other = taken(b, gpa, len);
 	if (other)
 		return err_set(err, ENOSPC,
