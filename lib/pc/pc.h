@@ -83,6 +83,9 @@ struct loop *pc_loop(struct pc *pc);
 /* Builds the board, loads the guest, makes the processors' threads. Once. 0 or -errno. */
 int pc_build(struct pc *pc, const struct pc_config *cfg, struct err *err);
 
+/* Closes the backends of a configuration that pc_build() never got. */
+void pc_config_close(struct pc_config *cfg);
+
 /* Runs until the machine stops. */
 void pc_run(struct pc *pc, struct pc_result *res);
 

@@ -65,7 +65,8 @@ void pc_stop(struct pc *pc, enum pc_stop why, uint32_t value);
 void pc_ask(struct pc *pc, unsigned what);
 
 /* save.c */
-void pc_save_register(struct pc *pc);
+void pc_save_clock(struct pc *pc);
+void pc_save_cpus(struct pc *pc);
 int pc_save_write(struct pc *pc, struct err *err);
 int pc_restore_read(struct pc *pc, struct err *err);
 

@@ -365,6 +365,7 @@ static int load_modules(struct pc *pc, struct boot_module *m, struct err *err)
 
 		rc = load_file(&pc->cfg.modules[i], &p, &m[i].len, err);
 		m[i].data = p;
+		m[i].name = pc->cfg.modules[i].path;
 		m[i].cmdline = pc->cfg.modules[i].cmdline;
 	}
 	return rc;

@@ -292,10 +292,13 @@ int pc_build(struct pc *pc, const struct pc_config *cfg, struct err *err)
 		return err_set(err, ENOMEM, "no memory for %u processors", cfg->cpus);
 	clock_pause(pc->loop);
 	clock_set(pc->loop, 0);
+	/* State is loaded in this order: devices arm timers against the clock, and what they raise
+	 * meanwhile is already in the processors' state. */
+	pc_save_clock(pc);
 	rc = board_new(pc, err);
 	if (rc)
 		return rc;
-	pc_save_register(pc);
+	pc_save_cpus(pc);
 	rc = cfg->restore_fd >= 0 ? pc_restore_read(pc, err) : board_boot(pc, err);
 	if (rc)
 		return rc;
@@ -312,8 +315,7 @@ void pc_run(struct pc *pc, struct pc_result *res)
 	*res = pc->result;
 }
 
-/* Everything the configuration handed over. */
-static void close_backends(struct pc_config *cfg)
+void pc_config_close(struct pc_config *cfg)
 {
 	for (unsigned i = 0; i < cfg->n_disks; i++)
 		cfg->disks[i]->ops->close(cfg->disks[i]);
@@ -334,7 +336,7 @@ void pc_free(struct pc *pc)
 		return;
 	pc_stop_threads(pc);
 	board_free(pc);
-	close_backends(&pc->cfg);
+	pc_config_close(&pc->cfg);
 	if (pc->engine)
 		pc->engine->ops->destroy(pc->engine);
 	ram_fini(&pc->ram);

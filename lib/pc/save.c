@@ -81,10 +81,13 @@ static int clock_loaded(void *dev)
 	return 0;
 }
 
-void pc_save_register(struct pc *pc)
+void pc_save_clock(struct pc *pc)
 {
-	/* The clock first: devices arm timers against it when they are loaded. */
 	state_add(&pc->state, "clock", -1, pc, clock_fields, NULL, clock_loaded);
+}
+
+void pc_save_cpus(struct pc *pc)
+{
 	for (unsigned i = 0; i < pc->cfg.cpus; i++) {
 		pc->cpus[i].pc = pc;
 		pc->cpus[i].index = i;

@@ -204,15 +204,13 @@ bool fz_native_init(void)
 	struct sigaction sa = {.sa_sigaction = on_trap,
 			       .sa_flags = SA_SIGINFO | SA_ONSTACK};
 	struct itimerval every = {{0, 4000}, {0, 4000}};
-	stack_t ss = {.ss_size = 1 << 18};
+	static uint8_t stack[1 << 18];
+	stack_t ss = {.ss_sp = stack, .ss_size = sizeof(stack)};
 	uint16_t ds = 0x2b;
 
 	for (unsigned n = 0; n < FZ_N_MEM; n++)
 		if (!map_region(n))
 			return false;
-	ss.ss_sp = malloc(ss.ss_size);
-	if (!ss.ss_sp)
-		return false;
 	sigaltstack(&ss, NULL);
 	sigfillset(&sa.sa_mask);
 	for (unsigned n = 0; n < sizeof(traps) / sizeof(traps[0]); n++)

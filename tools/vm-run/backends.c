@@ -1,4 +1,5 @@
 /* vm-run/backends.c - disks, networks and serial lines by their options. Main thread. */
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -14,14 +15,15 @@ static int open_disk(const struct options *o, const char *text, struct pc_config
 	struct disk_opts d;
 	int rc = disk_opts_parse(text, &d, err);
 
-	if (rc)
-		return rc;
 	d.snapshot |= o->snapshot != 0;
-	cfg->disks[cfg->n_disks] = disk_open(&d, WORKERS, err);
-	if (!cfg->disks[cfg->n_disks])
-		return -err->code;
-	cfg->n_disks++;
-	return 0; /* d's strings live as long as the process */
+	if (!rc) {
+		cfg->disks[cfg->n_disks] = disk_open(&d, WORKERS, err);
+		rc = cfg->disks[cfg->n_disks] ? 0 : -err->code;
+		cfg->n_disks += !rc;
+	}
+	free(d.path);
+	free(d.format);
+	return rc;
 }
 
 /* ---- networks ---- */

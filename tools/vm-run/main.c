@@ -207,7 +207,7 @@ static int run(const struct options *o, struct pc *pc, struct pc_config *cfg,
 	    enter_sandbox(o, cfg, err) < 0)
 		return CLI_FAILED;
 	pc_run(pc, &res);
-	console_stop(console);
+	console_stop(console); /* what is said from here on needs a cooked terminal */
 	if (o->stats) {
 		pc_describe(pc, line, sizeof(line));
 		log_msg(&log->log, LOG_INFO, "%s", line);
@@ -218,44 +218,59 @@ static int run(const struct options *o, struct pc *pc, struct pc_config *cfg,
 	return res.why == PC_FAILED ? CLI_FAILED : status_of(&res, cfg);
 }
 
+/* Opens everything, then runs. As run(). */
+static int start(const struct options *o, struct pc_config *cfg, struct cli_log *log,
+		 struct err *err)
+{
+	struct console *console = console_new(log);
+	struct pc_saved saved = {0};
+	struct pc *pc = NULL;
+	int status = CLI_FAILED;
+
+	if (console && open_guests(o, cfg, err) == 0 &&
+	    (!o->restore || open_restore(o, cfg, &saved, err) == 0) &&
+	    choose_engine(o, o->restore ? saved.engine : NULL, cfg, err) == 0)
+		pc = pc_new(err);
+	if (pc) {
+		if (backends_open(o, pc, cfg, console_filter(console), &log->log, err) <
+			    0 ||
+		    open_save(o, cfg, err) < 0)
+			pc_config_close(cfg);
+		else
+			status = run(o, pc, cfg, console, log, err);
+		console_stop(console);
+	}
+	if (status == CLI_FAILED)
+		cli_fail(&page, err);
+	pc_free(pc);
+	return status;
+}
+
 int main(int argc, const char **argv)
 {
 	struct pc_config cfg = {.save_fd = -1, .restore_fd = -1};
 	struct options o = {0};
-	struct pc_saved saved = {0};
 	struct err err = {0};
 	struct cli_log log;
-	struct console *console;
-	struct pc *pc = NULL;
 	int status;
 
 	cli_start();
 	status = options_parse(&o, argc, argv);
-	if (status)
-		return status;
-	cli_log_init(&log, page.name, o.verbose);
-	console = console_new(&log);
-	cfg.log = &log.log;
-	cfg.memory = o.memory;
-	cfg.cpus = o.cpus;
-	cfg.cmdline = o.append;
-	cfg.no_reboot = o.no_reboot;
-	cfg.timeout_ns = (uint64_t)(o.timeout * 1e9);
-	if (!console || open_guests(&o, &cfg, &err) < 0 ||
-	    (o.restore && open_restore(&o, &cfg, &saved, &err) < 0) ||
-	    choose_engine(&o, o.restore ? saved.engine : NULL, &cfg, &err) < 0)
-		return cli_fail(&page, &err);
-	pc = pc_new(&err);
-	if (!pc ||
-	    backends_open(&o, pc, &cfg, console_filter(console), &log.log, &err) < 0 ||
-	    open_save(&o, &cfg, &err) < 0)
-		status = CLI_FAILED;
-	else
-		status = run(&o, pc, &cfg, console, &log, &err);
-	if (status == CLI_FAILED)
-		cli_fail(&page, &err);
-	pc_free(pc);
+	if (!status) {
+		cli_log_init(&log, page.name, o.verbose);
+		cfg.log = &log.log;
+		cfg.memory = o.memory;
+		cfg.cpus = o.cpus;
+		cfg.cmdline = o.append;
+		cfg.no_reboot = o.no_reboot;
+		cfg.timeout_ns = (uint64_t)(o.timeout * 1e9);
+		status = cli_finish(&page, start(&o, &cfg, &log, &err));
+	}
 	if (cfg.save_tmp && status != CLI_DONE && o.no_sandbox)
 		unlink(cfg.save_tmp);
-	return cli_finish(&page, status);
+	for (unsigned i = 0; i < cfg.n_modules; i++)
+		free((char *)cfg.modules[i].path);
+	free((char *)cfg.save_tmp);
+	options_free(&o);
+	return status;
 }

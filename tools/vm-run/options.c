@@ -30,12 +30,14 @@ static char heading[1];
 
 /* Adds a repeatable option's value to a list. */
 static int list_add(char **list, unsigned *n, unsigned max, const char *name,
-		    char *value)
+		    const char *value)
 {
 	if (*n == max)
 		return cli_usage_error(&page, "'--%s' can be given %u times at most",
 				       name, max);
-	list[(*n)++] = value;
+	list[*n] = strdup(value);
+	if (!list[(*n)++])
+		abort();
 	return 0;
 }
 
@@ -63,8 +65,8 @@ static int set_timeout(struct options *o, const char *text)
 	return 0;
 }
 
-/* An option with a value that is not just stored. `v` is owned by o afterwards. */
-static int apply(struct options *o, int opt, char *v)
+/* An option with a value that is not just stored. */
+static int apply(struct options *o, int opt, const char *v)
 {
 	struct err err;
 
@@ -148,6 +150,7 @@ int options_parse(struct options *o, int argc, const char **argv)
 	/* clang-format on */
 	poptContext ctx = poptGetContext(NULL, argc, argv, table, POPT_CONTEXT_NO_EXEC);
 	const char *guest;
+	char *value;
 	int opt, rc = 0;
 
 	o->memory = 512 << 20;
@@ -161,7 +164,9 @@ int options_parse(struct options *o, int argc, const char **argv)
 			printf("vm-run %s\n", VM_VERSION);
 			exit(cli_finish(&page, CLI_DONE));
 		}
-		rc = apply(o, opt, poptGetOptArg(ctx));
+		value = poptGetOptArg(ctx);
+		rc = apply(o, opt, value);
+		free(value);
 	}
 	if (!rc && opt < -1)
 		rc = cli_usage_error(&page, "%s: %s",
@@ -175,4 +180,24 @@ int options_parse(struct options *o, int argc, const char **argv)
 				     poptPeekArg(ctx));
 	poptFreeContext(ctx);
 	return rc ? rc : check(o);
+}
+
+static void free_list(char **list, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		free(list[i]);
+}
+
+void options_free(struct options *o)
+{
+	char *const one[] = {o->guest,   o->initrd,    o->append,  o->engine, o->save,
+			     o->restore, o->dump_acpi, o->console, o->debug};
+
+	for (unsigned i = 0; i < ARRAY_LEN(one); i++)
+		free(one[i]);
+	free_list(o->modules, o->n_modules);
+	free_list(o->disks, o->n_disks);
+	free_list(o->nets, o->n_nets);
+	free_list(o->forwards, o->n_forwards);
+	free_list(o->serials, o->n_serials);
 }

@@ -7,10 +7,9 @@
 #include "host/net.h"
 #include "pc/pc.h"
 
-/* The command line, as parsed; strings are owned and live as long as the process. */
+/* The command line, as parsed; strings are owned. */
 struct options {
-	const char *guest;
-	char *initrd, *append, *engine, *save, *restore, *dump_acpi;
+	char *guest, *initrd, *append, *engine, *save, *restore, *dump_acpi;
 	char *modules[PC_MAX_MODULES]; /* "FILE ARGUMENTS" */
 	unsigned n_modules;
 	char *disks[PC_MAX_DISKS];
@@ -32,6 +31,7 @@ extern const struct cli_page page; /* main.c */
 
 /* options.c: 0, or a status for exit() + 1 (help, version, usage error). */
 int options_parse(struct options *o, int argc, const char **argv);
+void options_free(struct options *o);
 
 /* backends.c: fills disks, nets and serial lines of `cfg`. 0 or -errno. */
 int backends_open(const struct options *o, struct pc *pc, struct pc_config *cfg,
