@@ -127,6 +127,7 @@ struct blk *disk_open(const struct disk_opts *o, unsigned workers, struct err *e
 		.format = o->format,
 		.read_only = o->read_only,
 		.snapshot = o->snapshot,
+		.allow_external = o->allow_external,
 	};
 	struct disk *d = NEW(struct disk);
 
@@ -175,6 +176,10 @@ static int parse_option(const char *text, struct disk_opts *o, struct err *err)
 		free(o->format);
 		o->format = strdup(text + 7);
 		return o->format ? 0 : err_set(err, ENOMEM, "no memory");
+	} else if (!strncmp(text, "allow-external=", 15)) {
+		free(o->allow_external);
+		o->allow_external = strdup(text + 15);
+		return o->allow_external ? 0 : err_set(err, ENOMEM, "no memory");
 	} else if (!strncmp(text, "serial=", 7)) {
 		if (strlen(text + 7) >= sizeof(o->serial))
 			return err_set(err, EINVAL,
@@ -183,8 +188,8 @@ static int parse_option(const char *text, struct disk_opts *o, struct err *err)
 		strcpy(o->serial, text + 7);
 	} else {
 		return err_set(err, EINVAL,
-			       "disk option '%s' is not known: ro, snapshot, format= "
-			       "or serial= "
+			       "disk option '%s' is not known: ro, snapshot, format=, "
+			       "allow-external= or serial= "
 			       "(a comma in the file's name is written twice)",
 			       text);
 	}

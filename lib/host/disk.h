@@ -6,15 +6,16 @@
 #include "vm/blk.h"
 
 struct disk_opts {
-	char *path;   /* owned by whoever parsed it */
-	char *format; /* NULL: recognized */
+	char *path;           /* owned by whoever parsed it */
+	char *format;         /* NULL: recognized */
+	char *allow_external; /* where files that the image names may be; NULL: its folder */
 	char serial[21];
 	bool read_only, snapshot;
 };
 
 /*
- * Reads "FILE[,ro][,snapshot][,format=NAME][,serial=TEXT]"; a comma in FILE is written twice. 0 or
- * -EINVAL. path and format are the caller's to free().
+ * Reads "FILE[,ro][,snapshot][,format=NAME][,allow-external=DIR][,serial=TEXT]"; a comma in FILE is
+ * written twice. 0 or -EINVAL. path, format and allow_external are the caller's to free().
  */
 int disk_opts_parse(const char *text, struct disk_opts *o, struct err *err);
 

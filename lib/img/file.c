@@ -22,9 +22,12 @@
 
 struct img_file {
 	int fd;
+	char *path;
 	bool read_only;
 	bool device;
 	bool no_sync;
+	bool stream;
+	uint64_t streamed; /* bytes written to it */
 	/* What the host said it cannot do is not tried again. */
 	atomic_bool no_punch, no_zero, no_holes;
 	dev_t dev; /* which file it is: of the device itself for a device */
@@ -129,6 +132,8 @@ static int file_examine(struct img_file *f, const char *path, struct err *err)
 
 	if (fstat(f->fd, &st) < 0)
 		return err_sys(err, errno, "cannot examine '%s'", path);
+	if (f->stream)
+		return 0;
 	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
 		return err_set(err, EINVAL,
 			       "'%s' is neither a regular file nor a block device",
@@ -151,9 +156,12 @@ int file_open_fd(int fd, const char *path, const struct img_file_opts *opts,
 		return err_set(err, ENOMEM, "no memory to open '%s'", path);
 	}
 	f->fd = fd;
+	f->path = strdup(path);
 	f->read_only = opts->read_only;
-	f->no_sync = opts->no_sync;
-	rc = file_examine(f, path, err);
+	f->no_sync = opts->no_sync || opts->stream;
+	f->stream = opts->stream;
+	rc = f->path ? file_examine(f, path, err)
+		     : err_set(err, ENOMEM, "no memory to open '%s'", path);
 	if (!rc && !opts->no_lock)
 		rc = lock_image(fd, !opts->read_only, path, err);
 	if (rc) {
@@ -184,16 +192,24 @@ void file_close(struct img_file *f)
 	if (!f)
 		return;
 	close(f->fd); /* the locks go with it */
+	free(f->path);
 	free(f);
 }
 
 /* ---- what it is ---- */
+
+const char *file_path(const struct img_file *f)
+{
+	return f->path;
+}
 
 uint64_t file_size(const struct img_file *f)
 {
 	struct stat st;
 	off_t end;
 
+	if (f->stream)
+		return f->streamed;
 	if (!f->device)
 		return fstat(f->fd, &st) < 0 ? 0 : (uint64_t)st.st_size;
 	end = lseek(f->fd, 0, SEEK_END);
@@ -257,6 +273,8 @@ int file_writev(struct img_file *f, struct iov_pos *p, uint64_t off, uint64_t le
 {
 	if (!range_ok(off, len, MAX_OFFSET))
 		return -EFBIG;
+	if (f->stream && off != f->streamed)
+		return -ESPIPE;
 	while (len) {
 		struct iovec iov[IOV_BATCH];
 		ssize_t got;
@@ -264,11 +282,13 @@ int file_writev(struct img_file *f, struct iov_pos *p, uint64_t off, uint64_t le
 
 		if (!iov_pos_take(p, len, iov, IOV_BATCH, &n))
 			return -EINVAL;
-		got = pwritev(f->fd, iov, n, (off_t)off);
+		got = f->stream ? writev(f->fd, iov, n)
+				: pwritev(f->fd, iov, n, (off_t)off);
 		if (got < 0 && errno == EINTR)
 			continue;
 		if (got <= 0)
 			return got ? -errno : -ENOSPC;
+		f->streamed += f->stream ? (uint64_t)got : 0;
 		iov_pos_advance(p, (uint64_t)got);
 		off += (uint64_t)got;
 		len -= (uint64_t)got;
@@ -333,7 +353,7 @@ int file_zero(struct img_file *f, uint64_t off, uint64_t len, bool unmap)
 		return -EFBIG;
 	if (!len)
 		return 0;
-	if (f->device && (off | len) % DEVICE_GRAIN)
+	if (f->stream || (f->device && (off | len) % DEVICE_GRAIN))
 		return file_write_zeros(f, off, len);
 	/* A hole does not make the file longer, the other ways do. */
 	if (unmap && !f->no_punch && (f->device || off + len <= file_size(f))) {

@@ -17,6 +17,7 @@ struct img_file_opts {
 	bool read_only;
 	bool no_lock;
 	bool no_sync; /* file_sync() does nothing */
+	bool stream;  /* a pipe, or whatever: only written, from the beginning on */
 };
 
 /* As many pieces as are handed to the host at once. */
@@ -48,6 +49,8 @@ int file_open_fd(int fd, const char *path, const struct img_file_opts *opts,
 		 struct img_file **out, struct err *err);
 void file_close(struct img_file *f);
 
+/* The name it was opened by. */
+const char *file_path(const struct img_file *f);
 /* Length in bytes at this moment, 0 if it cannot be told. */
 uint64_t file_size(const struct img_file *f);
 bool file_is_device(const struct img_file *f);

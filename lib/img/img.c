@@ -20,47 +20,6 @@ struct chain {
 	unsigned depth;
 };
 
-/* clang-format off */
-static const struct img_format *const formats[] = {
-	&img_qcow2,
-	&img_raw, /* the last: has no mark to find it by */
-};
-/* clang-format on */
-
-static const struct img_format *format_find(const char *name, struct err *err)
-{
-	for (size_t i = 0; i < ARRAY_LEN(formats); i++)
-		if (!strcmp(formats[i]->name, name))
-			return formats[i];
-	err_set(err, ENOTSUP, "disk image format '%s' is not known", name);
-	return NULL;
-}
-
-const struct img_format *img_probe(const void *head, size_t len)
-{
-	for (size_t i = 0; i < ARRAY_LEN(formats); i++)
-		if (formats[i]->probe && formats[i]->probe(head, len))
-			return formats[i];
-	return &img_raw;
-}
-
-static int probe_file(struct img_file *f, const char *path,
-		      const struct img_format **fmt, struct err *err)
-{
-	uint8_t *head = mem_new(IMG_PROBE_LEN, 1);
-	int rc;
-
-	if (!head)
-		return err_set(err, ENOMEM, "no memory to open '%s'", path);
-	rc = file_read(f, head, 0, IMG_PROBE_LEN);
-	if (rc)
-		err_sys(err, -rc, "cannot read '%s'", path);
-	else
-		*fmt = img_probe(head, min_u64(IMG_PROBE_LEN, file_size(f)));
-	free(head);
-	return rc;
-}
-
 /* ---- one image ---- */
 
 static struct img *img_new(const char *path)
@@ -90,7 +49,11 @@ int img_close(struct img *img)
 			rc = rc ? rc : one;
 		}
 		unpack_fini(img);
-		file_close(img->file);
+		if (!img->target) /* whose files they are */
+			file_close(img->file);
+		for (unsigned i = 0; i < img->n_extra; i++)
+			file_close(img->extra[i]);
+		free(img->extra);
 		pthread_mutex_destroy(&img->busy_lock);
 		pthread_mutex_destroy(&img->begin_lock);
 		pthread_mutex_destroy(&img->work_lock);
@@ -102,6 +65,54 @@ int img_close(struct img *img)
 		img = backing;
 	}
 	return rc;
+}
+
+static int load_snapshot(struct img *img, const char *name, struct err *err)
+{
+	if (!img->fmt->snapshots || !img->fmt->snapshots->load)
+		return err_set(err, ENOTSUP,
+			       "'%s': format %s has no internal snapshots", img->path,
+			       img->fmt->name);
+	if (!img->read_only)
+		return err_set(err, EROFS, "a snapshot of '%s' can only be read",
+			       img->path);
+	return img->fmt->snapshots->load(img, name, err);
+}
+
+static struct img *img_new_made(struct img_target *t, const struct img_format *fmt,
+				const struct img_opts *opts, struct err *err)
+{
+	struct img *img = img_new(t->path);
+
+	if (!img || !img->path) {
+		img_close(img);
+		err_set(err, ENOMEM, "no memory to create '%s'", t->path);
+		return NULL;
+	}
+	img->target = t;
+	img->file = t->file;
+	img->opts = *opts;
+	img->fmt = fmt;
+	return img;
+}
+
+int img_begin_stream(struct img_target *t, const struct img_format *fmt,
+		     const struct img_create_opts *opts, const struct img_plan *plan,
+		     struct img **out, struct err *err)
+{
+	struct img *img = img_new_made(t, fmt, &(struct img_opts){0}, err);
+	int rc;
+
+	if (!img)
+		return -ENOMEM;
+	rc = fmt->stream_begin(img, opts, plan, err);
+	if (rc) {
+		img->discard_all = true;
+		img_close(img);
+		return rc;
+	}
+	*out = img;
+	return 0;
 }
 
 int img_open_file(struct img_file *f, const char *path, const struct img_format *fmt,
@@ -122,6 +133,8 @@ int img_open_file(struct img_file *f, const char *path, const struct img_format 
 	img->opts = *opts;
 	img->fmt = fmt;
 	rc = fmt->open(img, err);
+	if (!rc && opts->snapshot_name)
+		rc = load_snapshot(img, opts->snapshot_name, err);
 	if (rc) {
 		img_close(img);
 		return rc;
@@ -131,37 +144,6 @@ int img_open_file(struct img_file *f, const char *path, const struct img_format 
 }
 
 /* ---- backing chains ---- */
-
-/*
- * The path of the file behind `img`: relative to its folder. Names with a protocol, as QEMU takes them, are
- * not files. NULL with the message set.
- */
-static char *backing_resolve(const struct img *img, struct err *err)
-{
-	const char *name = img->backing_path, *slash = strrchr(img->path, '/'), *colon;
-	char *path = NULL;
-	int n;
-
-	if (!strncmp(name, "file:", 5))
-		name += 5;
-	colon = strchr(name, ':');
-	if (colon && colon < name + strcspn(name, "/")) {
-		err_set(err, ENOTSUP,
-			"the backing file of '%s' is '%.80s': only files can be opened",
-			img->path, img->backing_path);
-		return NULL;
-	}
-	if (name[0] == '/' || !slash)
-		n = asprintf(&path, "%s", name);
-	else
-		n = asprintf(&path, "%.*s/%s", (int)(slash - img->path), img->path,
-			     name);
-	if (n < 0) {
-		err_set(err, ENOMEM, "no memory to open '%s'", img->backing_path);
-		return NULL;
-	}
-	return path;
-}
 
 static int chain_check(const struct chain *c, const char *path, struct err *err)
 {
@@ -187,18 +169,23 @@ static int open_backing(struct img *img, const struct img_opts *opts,
 	struct img_opts back = *opts;
 	struct img_file_opts fo = {.read_only = true, .no_lock = opts->no_lock};
 	struct img_file *f;
-	char *path = backing_resolve(img, err);
-	int rc;
+	char *path;
+	int rc = extern_resolve(img->path, img->backing_path, "backing file",
+				opts->allow_external, &path, err);
 
-	if (!path)
-		return -(err ? err->code : EINVAL);
+	if (rc)
+		return rc;
 	back.format = img->backing_format;
 	back.read_only = true;
+	back.snapshot_name = NULL;
+	back.repair = false;
 	rc = file_open(path, &fo, &f, err);
 	if (rc)
 		err_prefix(err, "the backing file of '%s'", img->path);
 	else
 		rc = open_chain(f, path, &back, c, &img->backing, err);
+	if (!rc && img->fmt->check_backing)
+		rc = img->fmt->check_backing(img, err);
 	free(path);
 	return rc;
 }
@@ -216,7 +203,7 @@ static int open_chain(struct img_file *f, const char *path, const struct img_opt
 	if (!rc && opts->format)
 		rc = (fmt = format_find(opts->format, err)) ? 0 : -ENOTSUP;
 	else if (!rc)
-		rc = probe_file(f, path, &fmt, err);
+		rc = format_probe_file(f, path, &fmt, err);
 	if (rc) {
 		file_close(f);
 		return rc;
@@ -226,6 +213,27 @@ static int open_chain(struct img_file *f, const char *path, const struct img_opt
 		return rc;
 	img->guard_head = !opts->format && fmt == &img_raw;
 	if (img->has_backing && !opts->no_backing)
+		rc = open_backing(img, opts, &c, err);
+	if (rc) {
+		img_close(img);
+		return rc;
+	}
+	*out = img;
+	return 0;
+}
+
+int img_open_made(struct img_target *t, const struct img_format *fmt,
+		  const struct img_opts *opts, struct img **out, struct err *err)
+{
+	struct img *img = img_new_made(t, fmt, opts, err);
+	struct chain c = {t->file, NULL, 0};
+	int rc;
+
+	if (!img)
+		return -ENOMEM;
+	img->no_sync = opts->no_sync;
+	rc = fmt->open(img, err);
+	if (!rc && img->has_backing && !opts->no_backing)
 		rc = open_backing(img, opts, &c, err);
 	if (rc) {
 		img_close(img);
@@ -280,7 +288,7 @@ static int add_overlay(struct img **img, struct err *err)
 	rc = file_open_fd(fd, "the temporary file", &fo, &f, err);
 	if (rc)
 		return rc;
-	rc = img_qcow2.create(f, &co, err);
+	rc = img_qcow2.create(&(struct img_target){.file = f, .path = ""}, &co, err);
 	if (rc) {
 		file_close(f);
 		return rc;
@@ -325,7 +333,8 @@ int img_open(const char *path, const struct img_opts *opts, struct img **out,
 	     struct err *err)
 {
 	struct img_opts o = effective(opts);
-	struct img_file_opts fo = {o.read_only, o.no_lock, o.no_sync};
+	struct img_file_opts fo = {
+		.read_only = o.read_only, .no_lock = o.no_lock, .no_sync = o.no_sync};
 	struct img_file *f;
 	int rc;
 
@@ -338,13 +347,19 @@ int img_open_fd(int fd, const char *name, const struct img_opts *opts, struct im
 		struct err *err)
 {
 	struct img_opts o = effective(opts);
-	struct img_file_opts fo = {o.read_only, o.no_lock, o.no_sync};
+	struct img_file_opts fo = {
+		.read_only = o.read_only, .no_lock = o.no_lock, .no_sync = o.no_sync};
 	struct img_file *f;
 	int rc;
 
 	*out = NULL;
 	rc = file_open_fd(fd, name, &fo, &f, err);
 	return rc ? rc : open_file(f, name, &o, out, err);
+}
+
+bool img_one_pass(const struct img *img)
+{
+	return img->one_pass;
 }
 
 uint64_t img_size(const struct img *img)
@@ -390,70 +405,18 @@ void img_info(struct img *img, struct img_info *info)
 		.file_bytes = file_size(img->file),
 		.allocated_bytes = file_allocated(img->file),
 	};
+	for (unsigned i = 0; i < img->n_extra; i++)
+		info->allocated_bytes += file_allocated(img->extra[i]);
 	if (img->fmt->info)
 		img->fmt->info(img, info);
 }
 
-/* ---- making images ---- */
-
-/* The size of the backing file, for an image that is to have the same. */
-static int size_from_backing(const char *path, const struct img_create_opts *opts,
-			     uint64_t *size, struct err *err)
+unsigned img_n_files(const struct img *img)
 {
-	struct img front = {.path = (char *)path,
-			    .backing_path = (char *)opts->backing_path};
-	struct img_opts bo = {.format = opts->backing_format, .read_only = true};
-	char *resolved = backing_resolve(&front, err);
-	struct img *img;
-	int rc;
-
-	if (!resolved)
-		return -(err ? err->code : EINVAL);
-	rc = img_open(resolved, &bo, &img, err);
-	free(resolved);
-	if (rc)
-		return rc;
-	*size = img->size;
-	return img_close(img);
+	return 1 + img->n_extra;
 }
 
-int img_create(const char *path, const struct img_create_opts *opts, struct err *err)
+const char *img_file_path(const struct img *img, unsigned i)
 {
-	struct img_create_opts o = *opts;
-	const struct img_format *fmt = format_find(o.format, err);
-	struct img_file_opts fo = {0};
-	struct img_file *f;
-	bool made;
-	int fd, rc;
-
-	if (!fmt)
-		return -ENOTSUP;
-	if (!fmt->create)
-		return err_set(err, ENOTSUP, "'%s' images cannot be made", fmt->name);
-	if (o.backing_path && !o.backing_format)
-		return err_set(err, EINVAL, "the format of backing file '%s' is needed",
-			       o.backing_path);
-	if (o.backing_path && !o.size) {
-		rc = size_from_backing(path, &o, &o.size, err);
-		if (rc)
-			return rc;
-	}
-	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-	made = fd >= 0;
-	if (!made && errno == EEXIST && o.replace)
-		fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
-	if (fd < 0)
-		return err_sys(err, errno, "cannot create '%s'", path);
-	rc = file_open_fd(fd, path, &fo, &f, err);
-	if (!rc) {
-		rc = file_is_device(f) ? 0 : file_truncate(f, 0);
-		rc = rc ? err_sys(err, -rc, "cannot empty '%s'", path)
-			: fmt->create(f, &o, err);
-		if (!rc && (rc = file_sync(f)))
-			err_sys(err, -rc, "cannot write '%s'", path);
-		file_close(f);
-	}
-	if (rc && made)
-		unlink(path);
-	return rc;
+	return i ? i <= img->n_extra ? file_path(img->extra[i - 1]) : NULL : img->path;
 }

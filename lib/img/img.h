@@ -28,6 +28,15 @@ struct img_opts {
 	bool no_lock; /* even if another program has it open; what is read may change */
 	bool snapshot; /* writes go to a temporary file that nobody sees; path is not changed */
 	bool no_sync; /* img_flush() leaves the data to the host's page cache */
+	bool repair;  /* opened for img_check(): what it can repair is not refused */
+	/*
+	 * Files that an image names (backing files, extents, data files) are followed inside the image's
+	 * own folder; and inside this one, "/" for everywhere. NULL: no other.
+	 */
+	const char *allow_external;
+	const char *
+		snapshot_name; /* read this internal snapshot (id or name), read-only */
+	const char *secret;    /* passphrase of an encrypted image */
 };
 
 /*
@@ -51,6 +60,8 @@ int img_close(struct img *img);
 
 uint64_t img_size(const struct img *img); /* bytes */
 bool img_read_only(const struct img *img);
+/* Is it being made in one pass? Then units are written with rising offsets, by img_write_unit(). */
+bool img_one_pass(const struct img *img);
 bool img_can_discard(const struct img *img);
 const char *img_format_name(const struct img *img); /* "raw", "qcow2" */
 const char *img_path(const struct img *img);
@@ -74,6 +85,37 @@ struct img_info {
 };
 
 void img_info(struct img *img, struct img_info *info);
+
+/* One more thing that a format tells, in the names of qemu-img's "format-specific". */
+enum detail_kind {
+	DETAIL_TEXT,
+	DETAIL_NUMBER,
+	DETAIL_BOOL,
+	DETAIL_GROUP, /* what follows, up to DETAIL_END, has names and belongs to it */
+	DETAIL_LIST,  /* what follows, up to DETAIL_END, are its members */
+	DETAIL_END,
+};
+
+struct detail {
+	enum detail_kind kind;
+	const char *key; /* static; NULL for members of a list, and DETAIL_END */
+	char *text;      /* owned */
+	uint64_t number; /* DETAIL_BOOL: 0 or 1 */
+};
+
+struct details {
+	struct detail *v; /* owned */
+	size_t n, size;
+	bool failed; /* no memory: something is missing */
+};
+
+/* What the image's format tells about it beyond struct img_info, to be freed by details_fini(). */
+void img_details(struct img *img, struct details *d);
+void details_fini(struct details *d);
+
+/* How many files the image consists of, and the name and length of each. */
+unsigned img_n_files(const struct img *img);
+const char *img_file_path(const struct img *img, unsigned i);
 
 /* ---- data; offsets and lengths in bytes, of any alignment ---- */
 
@@ -125,6 +167,34 @@ struct img_extent {
  */
 int img_map(struct img *img, uint64_t off, uint64_t len, struct img_extent *e);
 
+/* ---- formats ---- */
+
+struct img_option_desc {
+	const char *name;
+	enum { OPTION_TEXT, OPTION_BOOL, OPTION_SIZE, OPTION_NUMBER } kind;
+	const char *choices; /* "a|b|c": nothing else; NULL: any */
+	const char *usual;   /* what it is if not given, for people; NULL: nothing */
+	const char *help;
+};
+
+/* A setting as given: "cluster_size=64k". */
+struct img_option {
+	const char *name, *value;
+};
+
+struct img_format_info {
+	const char *name, *title;
+	const char *const *aliases; /* ends with NULL; NULL: none */
+	const struct img_option_desc
+		*options; /* of create; ends with .name NULL; NULL: none */
+	bool creates, writes, checks, repairs, resizes, snapshots, backing, packs;
+};
+
+/* The i-th known format; false behind the last. */
+bool img_format_at(unsigned i, struct img_format_info *info);
+/* The same by name or alias: 0 or -ENOTSUP. */
+int img_format_find(const char *name, struct img_format_info *info, struct err *err);
+
 /* ---- making images ---- */
 
 struct img_create_opts {
@@ -132,15 +202,141 @@ struct img_create_opts {
 	uint64_t size;              /* bytes; 0 with a backing file: its size */
 	const char *backing_path;   /* NULL: none. As it will stand in the image */
 	const char *backing_format; /* required with a backing path */
-	uint32_t cluster_size;      /* 0: the format's usual one */
-	uint32_t refcount_bits;     /* 0: 16 */
-	uint32_t version;           /* qcow2: 2 or 3; 0: 3 */
+	bool no_backing_check;  /* the backing file need not be there; needs a size */
+	uint32_t cluster_size;  /* 0: the format's usual one */
+	uint32_t refcount_bits; /* 0: 16 */
+	uint32_t version;       /* qcow2: 2 or 3; 0: 3 */
 	bool extended_l2;
-	bool zstd;    /* compressed clusters are zstd, else deflate */
-	bool replace; /* an existing file may be replaced */
+	bool zstd;                  /* compressed clusters are zstd, else deflate */
+	bool replace;               /* an existing file may be replaced */
+	const char *allow_external; /* as in img_opts */
+	/* Settings by name, of the format's table (img_format_info.options). Borrowed. Those that img_create()
+	 * knows itself, whatever the format: size, backing_file, backing_fmt. */
+	const struct img_option *options;
+	unsigned n_options;
 };
 
 /* Makes a new, empty image file. 0 or -errno; nothing is left behind on failure. */
 int img_create(const char *path, const struct img_create_opts *opts, struct err *err);
+
+struct img_plan;
+struct img_target;
+
+/*
+ * Makes a new image that is to be filled, and opens it as *img for writing. Nothing stands at `path` before
+ * img_target_commit(); "-" is standard output. `plan`: what will be written, for formats that are
+ * written in one pass (see img_one_pass()); valid until the image is closed. NULL: such formats are refused.
+ */
+int img_target_new(const char *path, const struct img_create_opts *opts,
+		   const struct img_plan *plan, struct img_target **t, struct img **img,
+		   struct err *err);
+/* Closes the image, brings it to the disk, gives it its name. Ends `t` in any case. */
+int img_target_commit(struct img_target *t, struct img *img, struct err *err);
+/* Leaves nothing behind. NULLs are fine. */
+void img_target_drop(struct img_target *t, struct img *img);
+
+/* ---- checking and repairing ---- */
+
+enum { IMG_FIX_LEAKS = 1, IMG_FIX_ERRORS = 2 };
+
+struct img_check {
+	/* set by the caller */
+	unsigned fix; /* IMG_FIX_...: what may be repaired; 0: nothing is written */
+	void (*say)(void *ctx, const char *line); /* each finding; may be NULL */
+	void *ctx;
+	/* the answer */
+	uint64_t corruptions, leaks, check_errors; /* as they were found */
+	uint64_t corruptions_fixed, leaks_fixed;   /* of these */
+	uint64_t total_clusters, allocated_clusters, fragmented_clusters,
+		compressed_clusters;
+	uint64_t image_end_offset; /* 0: the format has no such thing */
+};
+
+/*
+ * Checks the image's tables; with c->fix repairs them (the image must be open for writing, with .repair).
+ * 0: the answer is in *c; -ENOTSUP: the format has no check, or cannot be repaired; else it could not be told.
+ */
+int img_check(struct img *img, struct img_check *c, struct err *err);
+
+/* ---- other changes ---- */
+
+enum img_prealloc {
+	IMG_PREALLOC_OFF,
+	IMG_PREALLOC_METADATA,
+	IMG_PREALLOC_FALLOC,
+	IMG_PREALLOC_FULL
+};
+
+/* A new size in bytes. Shrinking drops what lies behind it. -ENOTSUP if the format cannot. */
+int img_resize(struct img *img, uint64_t size, enum img_prealloc prealloc,
+	       struct err *err);
+
+/* Changes settings of an existing image (-o of amend). -ENOTSUP, -EINVAL. */
+int img_amend(struct img *img, const struct img_option *options, unsigned n,
+	      struct err *err);
+
+/* Writes another backing file's name (NULL: none) into the image; the guest's data is not touched. */
+int img_set_backing(struct img *img, const char *path, const char *format,
+		    struct err *err);
+
+/* Drops the image's own data: what is behind it shows through. */
+int img_make_empty(struct img *img, struct err *err);
+
+/* ---- internal snapshots ---- */
+
+struct img_snapshot {
+	char *id, *name;
+	uint64_t vm_state_size, date_sec, vm_clock_nsec, icount, disk_size;
+	uint32_t date_nsec;
+	bool has_icount;
+};
+
+/* The list, to be freed by img_snapshots_free(). 0, -ENOTSUP. */
+int img_snapshots(struct img *img, struct img_snapshot **v, size_t *n, struct err *err);
+void img_snapshots_free(struct img_snapshot *v, size_t n);
+/* `name`: an id or a name. */
+int img_snapshot_create(struct img *img, const char *name, struct err *err);
+int img_snapshot_delete(struct img *img, const char *name, struct err *err);
+int img_snapshot_apply(struct img *img, const char *name, struct err *err);
+
+/* ---- persistent dirty bitmaps ---- */
+
+enum img_bitmap_action {
+	IMG_BITMAP_ADD,
+	IMG_BITMAP_REMOVE,
+	IMG_BITMAP_CLEAR,
+	IMG_BITMAP_ENABLE,
+	IMG_BITMAP_DISABLE,
+	IMG_BITMAP_MERGE
+};
+
+/* `granularity`: bytes, of ADD, 0: the usual one. `from`, `source`: of MERGE, a bitmap of an image, which may be
+ * `img` itself. */
+int img_bitmap(struct img *img, enum img_bitmap_action action, const char *name,
+	       uint64_t granularity, struct img *from, const char *source,
+	       struct err *err);
+
+/* ---- measuring ---- */
+
+struct img_range {
+	uint64_t off, len;
+};
+
+/* What will be in an image: sorted ranges that do not meet; what is between them reads as zeros. */
+struct img_plan {
+	const struct img_range *data;
+	size_t n_data;
+	bool packed; /* every unit will be compressed */
+};
+
+struct img_measure {
+	uint64_t required, fully_allocated; /* bytes of the file */
+	uint64_t bitmaps;
+	bool has_bitmaps;
+};
+
+/* How large an image made with `opts` will be. -ENOTSUP if the format cannot tell. */
+int img_measure(const struct img_create_opts *opts, const struct img_plan *plan,
+		struct img_measure *m, struct err *err);
 
 #endif

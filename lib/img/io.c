@@ -344,22 +344,49 @@ static int write_at(struct img *img, struct iov_pos *src, uint64_t off, uint64_t
 	return rc;
 }
 
+/* Puts what of a write at `off` lies in [at, at + n) over `buf`. */
+static void overlay(uint8_t *buf, uint64_t at, uint64_t n, struct iov_pos p,
+		    uint64_t off, uint64_t len)
+{
+	uint64_t from = max_u64(at, off), to = min_u64(at + n, off + len);
+
+	if (from >= to)
+		return;
+	iov_pos_advance(&p, from - off);
+	iov_pos_get(&p, buf + (from - at), to - from);
+}
+
 /*
  * The format of a raw image was guessed. A guest that could write another format's header would choose
  * which of the host's files are opened next time.
  */
-static int guard_head(struct img *img, struct iov_pos p, uint64_t off, uint64_t len)
+static int guard_ends(struct img *img, struct iov_pos p, uint64_t off, uint64_t len)
 {
-	uint8_t *head = calloc(1, IMG_PROBE_LEN);
-	uint64_t n = min_u64(len, IMG_PROBE_LEN - off);
-	int rc = head ? file_read(img->file, head, 0, IMG_PROBE_LEN) : -ENOMEM;
+	uint8_t *buf = calloc(1, IMG_PROBE_LEN + IMG_TAIL_LEN);
+	struct img_probe probe = {
+		.head = buf,
+		.head_len = min_u64(IMG_PROBE_LEN, img->size),
+		.tail = buf + IMG_PROBE_LEN,
+		.tail_len = min_u64(IMG_TAIL_LEN, img->size),
+		.size = img->size,
+	};
+	uint64_t tail_at = img->size - probe.tail_len;
+	int rc = buf ? file_read(img->file, buf, 0, probe.head_len) : -ENOMEM;
 
+	if (!rc)
+		rc = file_read(img->file, buf + IMG_PROBE_LEN, tail_at, probe.tail_len);
 	if (!rc) {
-		iov_pos_get(&p, head + off, n);
-		rc = img_probe(head, IMG_PROBE_LEN) == &img_raw ? 0 : -EPERM;
+		overlay(buf, 0, probe.head_len, p, off, len);
+		overlay(buf + IMG_PROBE_LEN, tail_at, probe.tail_len, p, off, len);
+		rc = format_probe(&probe) == &img_raw ? 0 : -EPERM;
 	}
-	free(head);
+	free(buf);
 	return rc;
+}
+
+static bool at_ends(const struct img *img, uint64_t off, uint64_t len)
+{
+	return off < IMG_PROBE_LEN || off + len + IMG_TAIL_LEN > img->size;
 }
 
 int img_writev(struct img *img, const struct iovec *iov, unsigned n_iov, uint64_t off,
@@ -372,8 +399,8 @@ int img_writev(struct img *img, const struct iovec *iov, unsigned n_iov, uint64_
 	if (!range_ok(off, len, img->size))
 		return -EINVAL;
 	rc = begin_write(img);
-	if (!rc && img->guard_head && off < IMG_PROBE_LEN)
-		rc = guard_head(img, p, off, len);
+	if (!rc && img->guard_head && at_ends(img, off, len))
+		rc = guard_ends(img, p, off, len);
 	if (rc)
 		return rc;
 	ticket = grace_enter(&img->grace);
@@ -387,6 +414,15 @@ int img_write(struct img *img, const void *buf, uint64_t off, uint64_t len)
 	struct iovec v = {(void *)buf, len};
 
 	return img_writev(img, &v, 1, off, len);
+}
+
+int img_append(struct img *img, const void *data, uint64_t len)
+{
+	int rc = file_write(img->file, data, img->append, len);
+
+	if (!rc)
+		img->append += len;
+	return rc;
 }
 
 /* ---- zeros ---- */

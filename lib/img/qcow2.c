@@ -16,12 +16,12 @@ enum { MIN_CLUSTER_BITS = 9, MAX_CLUSTER_BITS = 21, MAX_NAME = 1023 };
 /* An entry of the feature name table: kind (0 incompatible), bit, name. */
 enum { FEATURE_LEN = 48, FEATURE_NAME = 46 };
 
-static bool qcow2_probe(const void *head, size_t len)
+static bool qcow2_probe(const struct img_probe *p)
 {
-	const struct qcow2_header *h = head;
+	const struct qcow2_header *h = (const void *)p->head;
 	uint32_t version;
 
-	if (len < QCOW2_V2_LEN || be32_get(h->magic) != QCOW2_MAGIC)
+	if (p->head_len < QCOW2_V2_LEN || be32_get(h->magic) != QCOW2_MAGIC)
 		return false;
 	version = be32_get(h->version);
 	return version == 2 || version == 3;
@@ -176,7 +176,8 @@ static int header_read(struct qcow2 *q, struct qcow2_header *h, struct err *err)
 	rc = file_read(q->file, h, 0, sizeof(*h));
 	if (rc)
 		return err_sys(err, -rc, "cannot read '%s'", q->img->path);
-	if (!qcow2_probe(h, sizeof(*h)))
+	if (!qcow2_probe(
+		    &(struct img_probe){.head = (void *)h, .head_len = sizeof(*h)}))
 		return err_set(err, EINVAL, "'%s' is not a qcow2 image", q->img->path);
 	q->version = be32_get(h->version);
 	q->rc_order = 4;
@@ -275,15 +276,10 @@ static int tables_load(struct qcow2 *q, const struct qcow2_header *h, struct err
 static int data_open(struct qcow2 *q, struct err *err)
 {
 	struct img *img = q->img;
-	struct img_file_opts fo = {img->read_only, img->opts.no_lock,
-				   img->opts.no_sync};
-	const char *slash = strrchr(img->path, '/'), *name = q->data_name;
-	char *path;
-	int rc;
 
 	q->external = true;
 	q->data = NULL;
-	if (!name)
+	if (!q->data_name)
 		return err_set(err, ENOTSUP, "'%s' does not say which its data file is",
 			       img->path);
 	if (img->opts.no_backing) {
@@ -293,24 +289,7 @@ static int data_open(struct qcow2 *q, struct err *err)
 			       "'%s' has a data file, which is not to be opened",
 			       img->path);
 	}
-	if (!strncmp(name, "file:", 5))
-		name += 5;
-	if (name[0] == '/' || !slash)
-		path = strdup(name);
-	else if (asprintf(&path, "%.*s/%s", (int)(slash - img->path), img->path, name) <
-		 0)
-		path = NULL;
-	if (!path)
-		return err_set(err, ENOMEM, "no memory to open '%s'", img->path);
-	rc = file_open(path, &fo, &q->data, err);
-	free(path);
-	if (rc) {
-		err_prefix(err, "the data file of '%s'", img->path);
-		return rc;
-	}
-	if (file_same(q->data, q->file))
-		return err_set(err, EINVAL, "'%s' is its own data file", img->path);
-	return 0;
+	return img_open_extern(img, q->data_name, "data file", &q->data, err);
 }
 
 /* ---- operations ---- */
@@ -360,8 +339,6 @@ static int qcow2_close(struct img *img)
 			rc = meta_flush(q, true);
 	}
 	meta_fini(q);
-	if (q->external)
-		file_close(q->data);
 	free(q->data_name);
 	pthread_mutex_destroy(&q->lock);
 	pthread_mutex_destroy(&q->flush_lock);
@@ -410,6 +387,8 @@ static void qcow2_info(struct img *img, struct img_info *info)
 
 const struct img_format img_qcow2 = {
 	.name = "qcow2",
+	.title = "QEMU copy-on-write, versions 2 and 3",
+	.backing = true,
 	.probe = qcow2_probe,
 	.open = qcow2_open,
 	.close = qcow2_close,

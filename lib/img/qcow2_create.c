@@ -170,9 +170,10 @@ static int counts_write(struct img_file *f, const struct layout *l)
 	return rc;
 }
 
-int qcow2_create(struct img_file *f, const struct img_create_opts *opts,
+int qcow2_create(struct img_target *t, const struct img_create_opts *opts,
 		 struct err *err)
 {
+	struct img_file *f = t->file;
 	struct str head = {0};
 	struct layout l = {0};
 	int rc = layout_plan(&l, opts, err);

@@ -111,7 +111,7 @@ struct unref_list {
 struct qcow2 {
 	struct img *img;       /* borrowed */
 	struct img_file *file; /* borrowed */
-	struct img_file *data; /* `file`; owned if external; NULL: not opened */
+	struct img_file *data; /* `file`, or of img_open_extern(); NULL: not opened */
 	bool external;         /* guests' data is in an external data file */
 	char *data_name;
 	uint32_t version, cluster_bits, cluster_size;
@@ -195,7 +195,7 @@ int qcow2_discard(struct img *img, uint64_t off, uint64_t len, uint64_t *done);
 
 /* ---- qcow2_create.c ---- */
 
-int qcow2_create(struct img_file *f, const struct img_create_opts *opts,
+int qcow2_create(struct img_target *t, const struct img_create_opts *opts,
 		 struct err *err);
 
 /* ---- entries ---- */

@@ -37,7 +37,7 @@ static int raw_discard(struct img *img, uint64_t off, uint64_t len, uint64_t *do
 	return 0;
 }
 
-static int raw_create(struct img_file *f, const struct img_create_opts *opts,
+static int raw_create(struct img_target *t, const struct img_create_opts *opts,
 		      struct err *err)
 {
 	int rc;
@@ -45,12 +45,13 @@ static int raw_create(struct img_file *f, const struct img_create_opts *opts,
 	if (opts->backing_path)
 		return err_set(err, EINVAL,
 			       "raw images have no backing file: use qcow2");
-	rc = file_is_device(f) ? 0 : file_truncate(f, opts->size);
+	rc = file_is_device(t->file) ? 0 : file_truncate(t->file, opts->size);
 	return rc ? err_sys(err, -rc, "cannot set the length") : 0;
 }
 
 const struct img_format img_raw = {
 	.name = "raw",
+	.title = "the disk's bytes, nothing else",
 	.open = raw_open,
 	.close = raw_close,
 	.map = raw_map,

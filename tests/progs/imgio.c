@@ -283,7 +283,7 @@ static int command(struct img *img, int argc, char **argv)
 
 static int create(int argc, char **argv)
 {
-	struct img_create_opts o = {.replace = true};
+	struct img_create_opts o = {.replace = true, .allow_external = "/"};
 	struct err err = {0};
 	char *comma;
 
@@ -318,7 +318,7 @@ static int create(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	struct img_opts o = {0};
+	struct img_opts o = {.allow_external = "/"};
 	struct err err = {0};
 	struct img *img;
 	int c, rc, end;

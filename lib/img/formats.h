@@ -1,0 +1,17 @@
+/*
+ * img/formats.h - the disk formats, in the order in which they are probed: one line each. Included several times.
+ * Those that are found by the end of the file stand behind those that are found by its beginning.
+ */
+/* clang-format off */
+
+/* QEMU and Xen */
+IMG_FORMAT(qcow2)
+
+/* VirtualBox, Microsoft */
+
+/* VMware, Parallels, others */
+
+/* the last: has no mark to find it by */
+IMG_FORMAT(raw)
+
+/* clang-format on */
