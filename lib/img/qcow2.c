@@ -389,6 +389,7 @@ const struct img_format img_qcow2 = {
 	.name = "qcow2",
 	.title = "QEMU copy-on-write, versions 2 and 3",
 	.backing = true,
+	.options = qcow2_options,
 	.probe = qcow2_probe,
 	.open = qcow2_open,
 	.close = qcow2_close,

@@ -170,9 +170,42 @@ static int counts_write(struct img_file *f, const struct layout *l)
 	return rc;
 }
 
-int qcow2_create(struct img_target *t, const struct img_create_opts *opts,
+/* clang-format off */
+const struct img_option_desc qcow2_options[] = {
+	{"compat", OPTION_TEXT, "0.10|1.1|v2|v3", "1.1", "0.10: readable by QEMU before 1.1"},
+	{"cluster_size", OPTION_SIZE, NULL, "64k", "512 to 2M"},
+	{"refcount_bits", OPTION_NUMBER, "1|2|4|8|16|32|64", "16", "bits of a reference count"},
+	{"extended_l2", OPTION_BOOL, NULL, "off", "clusters have 32 subclusters"},
+	{"compression_type", OPTION_TEXT, "zlib|zstd", "zlib", "of compressed clusters"},
+	{0},
+};
+/* clang-format on */
+
+/* The settings by name take the place of the members. */
+static struct img_create_opts by_name(const struct img_create_opts *opts)
+{
+	struct img_create_opts o = *opts;
+	const struct img_option *v = o.options;
+	unsigned n = o.n_options;
+	const char *compat = img_option_text(v, n, "compat", NULL);
+
+	if (compat)
+		o.version = !strcmp(compat, "0.10") || !strcmp(compat, "v2") ? 2 : 3;
+	o.cluster_size = (uint32_t)min_u64(
+		img_option_number(v, n, "cluster_size", o.cluster_size), UINT32_MAX);
+	o.refcount_bits =
+		(uint32_t)img_option_number(v, n, "refcount_bits", o.refcount_bits);
+	o.extended_l2 = img_option_bool(v, n, "extended_l2", o.extended_l2);
+	o.zstd = !strcmp(
+		img_option_text(v, n, "compression_type", o.zstd ? "zstd" : "zlib"),
+		"zstd");
+	return o;
+}
+
+int qcow2_create(struct img_target *t, const struct img_create_opts *given,
 		 struct err *err)
 {
+	struct img_create_opts named = by_name(given), *opts = &named;
 	struct img_file *f = t->file;
 	struct str head = {0};
 	struct layout l = {0};

@@ -195,6 +195,8 @@ int qcow2_discard(struct img *img, uint64_t off, uint64_t len, uint64_t *done);
 
 /* ---- qcow2_create.c ---- */
 
+extern const struct img_option_desc qcow2_options[];
+
 int qcow2_create(struct img_target *t, const struct img_create_opts *opts,
 		 struct err *err);
 
