@@ -209,6 +209,10 @@ static bool is_stack_access(struct x86_cpu *c, uint64_t va)
 
 	if (!i)
 		return false;
+	if (i->flags & I_VEX &&
+	    (i->op & 0xfc) == 0x90) /* gathers: the index is a vector */
+		return i->seg == SEG_FLAT &&
+		       (i->base == R_OFF(X86_RSP) || i->base == R_OFF(X86_RBP));
 	if (i->flags & I_MEM) {
 		uint64_t ea = ea_offset(c, i) + c->seg_base[i->seg];
 

@@ -195,8 +195,7 @@ void op_popa(struct x86_cpu *c, const struct insn *i)
 
 /* ---- ENTER, LEAVE ------------------------------------------------------------------------------------- */
 
-/* Could `n` bytes be pushed at linear address va? */
-static void stack_probe(struct x86_cpu *c, uint64_t va, unsigned n)
+void stack_probe(struct x86_cpu *c, uint64_t va, unsigned n)
 {
 	if (unlikely(c->mmu_mode == MMU_USER_AC) && va & (n - 1)) {
 		mem_check_range(c, va, n);

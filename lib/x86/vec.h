@@ -108,8 +108,9 @@ struct vec_op {
 
 /* Where processors of the host's maker differ from the manual: enum vec_flag has no room left. */
 enum vec_quirk {
-	Q_AMD_W = 1,  /* AMD ignores the W that the row asks for */
-	Q_AMD_UA = 2, /* AMD does not ask for alignment */
+	Q_AMD_W = 1,   /* AMD ignores the W that the row asks for */
+	Q_AMD_UA = 2,  /* AMD does not ask for alignment */
+	Q_AMD_LOW = 4, /* AMD reads only the half it needs of an unaligned operand */
 };
 
 extern const struct vec_op vec_map1[], vec_map2[],
@@ -155,8 +156,9 @@ struct vec_code_entry {
 	vec_code fn;
 	uint16_t r, m,
 		v; /* where operands start in struct x86_cpu; registers are 8 n from it */
-	uint8_t dst; /* enum vec_kind of the destination */
-	bool xmm;    /* has an XMM operand */
+	uint8_t dst;     /* enum vec_kind of the destination */
+	bool xmm;        /* has an XMM operand */
+	uint8_t mm_size; /* of the memory operand when it is unaligned (MXCSR.MM) */
 };
 
 /* What a piece of code is for. */

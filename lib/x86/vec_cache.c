@@ -189,6 +189,7 @@ static void entry_describe(struct vec_code_entry *e, const struct vec_want *w)
 		e->dst = K_NONE;
 	if (w->vex ? o->flags & V_VA : e->size == 16 && !(o->flags & V_UA))
 		e->align = o->quirk & Q_AMD_UA && vec_host_is_amd() ? 0 : e->size - 1;
+	e->mm_size = o->quirk & Q_AMD_LOW && !w->vex ? e->size / 2 : e->size;
 }
 
 static uint32_t hash_of(uint32_t key)

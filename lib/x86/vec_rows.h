@@ -60,7 +60,7 @@ enum {
 	R(o, P66, n, O(Vx, Hx, Wx), SSE2, AVX, AVX2, 0)
 #define SHIFT(o, n)                                                                          \
 	R(o, NP,  n, O(Pq, Qq),      MMX,  __,  __,   0),                                    \
-	R(o, P66, n, O(Vx, Hx, Wdq), SSE2, AVX, AVX2, 0)
+	Q(o, P66, n, O(Vx, Hx, Wdq), SSE2, AVX, AVX2, 0, Q_AMD_LOW)
 #define SHIFT_IMM(o, d, n)                                                                   \
 	G(o, NP,  d, n, O(Nq, Ib),     MMX,  __,  __,   V_REG),                              \
 	G(o, P66, d, n, O(Hx, Ux, Ib), SSE2, AVX, AVX2, V_REG)

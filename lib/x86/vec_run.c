@@ -122,9 +122,10 @@ SLOW static void load_slow(struct x86_cpu *c, const struct insn *i)
 {
 	const struct vec_code_entry *e = i->data;
 	uint8_t buf[32] __attribute__((aligned(32)));
+	uint64_t va = mem_at(c, i, e, ACC_READ);
 	struct vec_call k;
 
-	mem_read(c, mem_at(c, i, e, ACC_READ), buf, e->size);
+	mem_read(c, va, buf, va & e->align ? e->mm_size : e->size);
 	call_init(c, i, e, &k);
 	k.m = buf;
 	call_run(c, &k);

@@ -41,19 +41,27 @@ static uint64_t linear(struct x86_cpu *c, unsigned seg, uint64_t off, unsigned l
 	return off + c->seg_base[seg];
 }
 
+/* As addresses wrap that the instruction computes. */
+static uint64_t wrapped(const struct insn *i, uint64_t off)
+{
+	return i->asize == 8 ? off : i->asize == 4 ? (uint32_t)off : (uint16_t)off;
+}
+
 /* ---- MASKMOV -------------------------------------------------------------------------------------- */
 
 /*
  * Stores the bytes of v whose mask byte has bit 7 set at DS:rDI. The whole operand must be writable:
- * the manual leaves open whether bytes that are masked out fault, and AMD's processors do so.
+ * the manual leaves open whether bytes that are masked out fault, and AMD's processors do so, eight bytes at a time.
  */
 static void mask_store(struct x86_cpu *c, const struct insn *i, const uint8_t *v,
 		       const uint8_t *mask, unsigned n)
 {
 	uint64_t off = reg_get(c, R_OFF(X86_RDI), i->asize);
-	uint64_t va = linear(c, i->seg, off, n, ACC_WRITE);
+	uint64_t va = linear(c, i->seg, off, 8, ACC_WRITE);
 
-	vec_check_aligned(c, va, 8, n);
+	vec_check_aligned(c, va, 8, 8);
+	mem_probe_write(c, va, 8);
+	linear(c, i->seg, off, n, ACC_WRITE);
 	mem_probe_write(c, va, n);
 	for (unsigned k = 0; k < n; k++)
 		if (mask[k] & 0x80)
@@ -102,8 +110,9 @@ void op_vmaskmov_load(struct x86_cpu *c, const struct insn *i)
 	ymm_get(c, i->vvvv, mask);
 	for (unsigned k = 0; k < len; k += size) {
 		if (elem_on(mask, k, size))
-			mem_read(c, linear(c, i->seg, off + k, size, ACC_READ), v + k,
-				 size);
+			mem_read(c,
+				 linear(c, i->seg, wrapped(i, off + k), size, ACC_READ),
+				 v + k, size);
 	}
 	ymm_set(c, i->reg, v);
 }
@@ -120,12 +129,16 @@ void op_vmaskmov_store(struct x86_cpu *c, const struct insn *i)
 	ymm_get(c, i->reg, v);
 	for (unsigned k = 0; k < len; k += size)
 		if (elem_on(mask, k, size))
-			mem_probe_write(c, linear(c, i->seg, off + k, size, ACC_WRITE),
-					size);
+			mem_probe_write(
+				c,
+				linear(c, i->seg, wrapped(i, off + k), size, ACC_WRITE),
+				size);
 	for (unsigned k = 0; k < len; k += size) {
 		if (elem_on(mask, k, size))
-			mem_write(c, linear(c, i->seg, off + k, size, ACC_WRITE), v + k,
-				  size);
+			mem_write(
+				c,
+				linear(c, i->seg, wrapped(i, off + k), size, ACC_WRITE),
+				v + k, size);
 	}
 }
 
@@ -152,7 +165,7 @@ static uint64_t vsib_offset(struct x86_cpu *c, const struct insn *i,
 		memcpy(&x, index, 8);
 	}
 	a = *reg64(c, i->base) + ((uint64_t)x << i->scale) + (uint64_t)(int64_t)i->disp;
-	return i->asize == 8 ? a : (uint32_t)a;
+	return wrapped(i, a);
 }
 
 void op_vgather(struct x86_cpu *c, const struct insn *i)

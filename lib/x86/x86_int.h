@@ -603,6 +603,8 @@ void stack_push(struct x86_cpu *c, unsigned size, uint64_t v);
 uint64_t stack_peek(struct x86_cpu *c, unsigned size,
 		    unsigned at); /* at: bytes above rsp */
 void stack_drop(struct x86_cpu *c, unsigned bytes);
+/* Raises unless `n` bytes could be pushed at linear address va. */
+void stack_probe(struct x86_cpu *c, uint64_t va, unsigned n);
 
 /* ---- decoding (decode.c), blocks (block.c) --------------------------------------------------------------- */
 

@@ -119,32 +119,45 @@ static void fx_check(struct x86_cpu *c)
 static uint64_t area_at(struct x86_cpu *c, const struct insn *i, unsigned align,
 			unsigned len, enum access acc)
 {
-	uint64_t va = ea_linear(c, i, len, acc);
+	uint64_t va = ea_linear(c, i, 1, acc);
 
 	if (va & (align - 1))
 		x86_raise_code(c, EX_GP, 0);
+	return ea_linear(c, i, len, acc);
+}
+
+/* Linear address of the byte at `off` of the operand's segment, accessible. */
+static uint64_t fx_touch(struct x86_cpu *c, const struct insn *i, uint64_t off,
+			 enum access acc)
+{
+	uint64_t va = i->flags & I_SEGCHK ? seg_linear_checked(c, i->seg, off, 1, acc)
+					  : off + c->seg_base[i->seg];
+
+	if (acc == ACC_WRITE)
+		mem_probe_write(c, va, 1);
+	else
+		mem_load8(c, va);
 	return va;
 }
 
 /*
  * The area of FXSAVE and FXRSTOR, accessible. A non-canonical address comes before alignment; which
- * byte a page fault names is open, on AMD it is the last one.
+ * byte a page fault names is open, on AMD it is the last one, whose offset wraps as addresses do.
+ * The alignment that #AC watches is open too, on AMD it is four bytes.
  */
 static uint64_t fx_area_at(struct x86_cpu *c, const struct insn *i, enum access acc)
 {
-	uint64_t va = ea_linear(c, i, FX_SIZE, acc);
+	uint64_t off = ea_offset(c, i), last = off + FX_SIZE - 1;
+	uint64_t va = ea_linear(c, i, 4, ACC_READ);
 	bool canonical = (uint64_t)((int64_t)(va << 16) >> 16) == va;
 
 	if (va & 15 && (canonical || !in_long64(c)))
-		x86_raise_code(c, EX_GP, 0);
-	if (acc == ACC_WRITE) {
-		mem_probe_write(c, va + FX_SIZE - 1, 1);
-		mem_probe_write(c, va, 1);
-	} else {
-		mem_load8(c, va + FX_SIZE - 1);
-		mem_load8(c, va);
-	}
-	return va;
+		x86_raise_code(c, va & 3 && c->mmu_mode == MMU_USER_AC ? EX_AC : EX_GP,
+			       0);
+	if (i->asize != 8)
+		last &= i->asize == 4 ? UINT32_MAX : UINT16_MAX;
+	fx_touch(c, i, last, acc);
+	return fx_touch(c, i, off, acc);
 }
 
 void op_fxsave(struct x86_cpu *c, const struct insn *i)

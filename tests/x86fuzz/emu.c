@@ -227,7 +227,7 @@ static void fill_base(void)
 	r->cr3 = m.cr3;
 	r->cr4 = 0x506e8; /* OSXSAVE FSGSBASE OSXMMEXCPT OSFXSR PGE MCE PAE DE */
 	r->efer = 0xd01;  /* NXE LMA LME SCE */
-	r->xcr0 = 7;
+	r->xcr0 = FZ_XCR0;
 	for (unsigned s = X86_ES; s <= X86_GS; s++)
 		r->seg[s] = segment(s >= X86_FS ? 0 : 0x2b, s >= X86_FS ? 0 : 0xc0f3);
 	r->seg[X86_LDTR] = (struct x86_seg){0};

@@ -30,6 +30,7 @@ struct fz_region {
 extern const struct fz_region fz_regions[FZ_N_MEM];
 
 #define FZ_XSAVE 832 /* x87, SSE, AVX in the standard format */
+#define FZ_XCR0  7   /* these components */
 
 struct fz_state {
 	uint64_t gpr[16], rip, rflags; /* gpr in the order of the encoding */
