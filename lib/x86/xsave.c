@@ -149,11 +149,11 @@ static uint64_t fx_area_at(struct x86_cpu *c, const struct insn *i, enum access 
 {
 	uint64_t off = ea_offset(c, i), last = off + FX_SIZE - 1;
 	uint64_t va = ea_linear(c, i, 4, ACC_READ);
-	bool canonical = (uint64_t)((int64_t)(va << 16) >> 16) == va;
 
-	if (va & 15 && (canonical || !in_long64(c)))
-		x86_raise_code(c, va & 3 && c->mmu_mode == MMU_USER_AC ? EX_AC : EX_GP,
-			       0);
+	mem_check_range(c, va, 4);
+	vec_check_aligned(c, va, 4, 4);
+	if (va & 15)
+		x86_raise_code(c, EX_GP, 0);
 	if (i->asize != 8)
 		last &= i->asize == 4 ? UINT32_MAX : UINT16_MAX;
 	fx_touch(c, i, last, acc);

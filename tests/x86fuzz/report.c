@@ -122,9 +122,7 @@ static void diff_x87(struct diff *d, const struct fz_case *k, const uint8_t *n,
 	}
 	if (!without_pointers(n)) {
 		hex(d, "fip", k->in.xsave + 8, n + 8, e + 8, 8);
-		/* lost before an instruction that sets only FIP and FOP */
-		if (get16(n + 2) & 0x80 || memcmp(n + 16, "\0\0\0\0\0\0\0", 8))
-			hex(d, "fdp", k->in.xsave + 16, n + 16, e + 16, 8);
+		hex(d, "fdp", k->in.xsave + 16, n + 16, e + 16, 8);
 	}
 	for (unsigned r = 0; r < 8; r++) {
 		unsigned at = 32 + 16 * r;
