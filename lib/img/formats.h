@@ -8,6 +8,8 @@
 IMG_FORMAT(qcow2)
 
 /* VirtualBox, Microsoft */
+IMG_FORMAT(vdi)
+IMG_FORMAT(vhd)
 
 /* VMware, Parallels, others */
 

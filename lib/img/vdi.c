@@ -19,11 +19,16 @@
 #define MAX_SEARCHED 65536
 
 /* The text before it may be anything. */
-static bool vdi_probe(const void *head, size_t len)
+static bool has_magic(const void *head)
 {
 	const struct vdi_header *h = head;
 
-	return len >= sizeof(struct vdi_header0) && le32_get(h->magic) == VDI_MAGIC;
+	return le32_get(h->magic) == VDI_MAGIC;
+}
+
+static bool vdi_probe(const struct img_probe *p)
+{
+	return p->head_len >= sizeof(struct vdi_header0) && has_magic(p->head);
 }
 
 /* ---- header ---- */
@@ -114,7 +119,7 @@ int vdi_header_take(struct vdi *v, const void *head, struct err *err)
 	int rc;
 
 	memcpy(&v->h, head, sizeof(v->h));
-	if (!vdi_probe(&v->h, sizeof(v->h)))
+	if (!has_magic(&v->h))
 		return err_set(err, EINVAL, "'%s' is no VDI image", v->img->path);
 	rc = header_version(v, err);
 	if (rc)
@@ -148,7 +153,7 @@ static bool is_parent(int dir, const char *name, const struct guid *want,
 	if (fd < 0)
 		return false;
 	if (!fstat(fd, &st) && S_ISREG(st.st_mode) &&
-	    pread(fd, &h, sizeof(h), 0) == sizeof(h) && vdi_probe(&h, sizeof(h))) {
+	    pread(fd, &h, sizeof(h), 0) == sizeof(h) && has_magic(&h)) {
 		if (le32_get(h.version) >> 16 == 0)
 			header_widen(&h);
 		is = guid_same(&h.create, want);
@@ -242,7 +247,7 @@ static int vdi_open(struct img *img, struct err *err)
 	img->unit = img->zero_unit = v->block_size;
 	if (v->type == VDI_DIFF && !guid_is_zero(&v->h.parent))
 		rc = parent_open(v, err);
-	if (!rc && !img->read_only)
+	if (!rc && !img->read_only && !img->opts.repair)
 		rc = vdi_places(v, err);
 	return rc;
 }
@@ -355,6 +360,8 @@ static int vdi_discard(struct img *img, uint64_t off, uint64_t len, uint64_t *do
 
 const struct img_format img_vdi = {
 	.name = "vdi",
+	.title = "VirtualBox disk image",
+	.options = vdi_options,
 	.probe = vdi_probe,
 	.open = vdi_open,
 	.close = vdi_close,

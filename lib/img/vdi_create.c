@@ -57,23 +57,27 @@ static int map_write(struct img_file *f, uint64_t at, uint64_t n, bool fixed)
 	return rc;
 }
 
-static bool wants_fixed(const struct img_create_opts *opts)
-{
-	(void)opts;
-	return false;
-}
+/* clang-format off */
+const struct img_option_desc vdi_options[] = {
+	{"static", OPTION_BOOL, NULL, "off", "all blocks are in the file from the start"},
+	{"block_size", OPTION_SIZE, NULL, "1M", "4k to 256M; other programs read 1M only"},
+	{0},
+};
+/* clang-format on */
 
-int vdi_create(struct img_file *f, const struct img_create_opts *opts, struct err *err)
+int vdi_create(struct img_target *t, const struct img_create_opts *opts,
+	       struct err *err)
 {
-	uint32_t block = opts->cluster_size ? opts->cluster_size : MB;
-	bool fixed = wants_fixed(opts);
+	bool fixed = img_option_bool(opts->options, opts->n_options, "static", false);
+	uint32_t block = (uint32_t)min_u64(
+		img_option_number(opts->options, opts->n_options, "block_size",
+				  opts->cluster_size ? opts->cluster_size : MB),
+		UINT32_MAX);
+	struct img_file *f = t->file;
 	uint64_t size = align_up(opts->size, 512), n, end;
 	struct vdi_header h;
 	int rc;
 
-	if (opts->backing_path)
-		return err_set(err, EINVAL,
-			       "VDI images with a parent cannot be made: use qcow2");
 	if (!is_pow2(block) || block < VDI_MIN_BLOCK || block > VDI_MAX_BLOCK)
 		return err_set(err, EINVAL,
 			       "blocks of %u bytes: a power of two from 4 KiB to 256 "

@@ -120,6 +120,8 @@ int vdi_header_write(struct vdi *v);
 
 /* ---- vdi_create.c ---- */
 
-int vdi_create(struct img_file *f, const struct img_create_opts *opts, struct err *err);
+extern const struct img_option_desc vdi_options[];
+int vdi_create(struct img_target *t, const struct img_create_opts *opts,
+	       struct err *err);
 
 #endif

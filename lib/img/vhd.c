@@ -27,12 +27,27 @@ bool vhd_footer_valid(const struct vhd_footer *f)
 {
 	return !memcmp(f->cookie, "conectix", 8) &&
 	       be32_get(f->checksum) ==
-		       vhd_checksum(f, sizeof(*f), offsetof(struct vhd_footer, checksum));
+		       vhd_checksum(f, sizeof(*f),
+				    offsetof(struct vhd_footer, checksum));
 }
 
-static bool vhd_probe(const void *head, size_t len)
+/* At the end of the file is what a fixed image has alone; the checksum tells it from a guest's data. */
+static bool tail_is_footer(const struct img_probe *p, size_t len)
 {
-	return len >= sizeof(struct vhd_footer) && !memcmp(head, "conectix", 8);
+	struct vhd_footer f = {0};
+
+	if (p->tail_len < len)
+		return false;
+	memcpy(&f, p->tail + p->tail_len - len, len);
+	return vhd_footer_valid(&f);
+}
+
+static bool vhd_probe(const struct img_probe *p)
+{
+	if (p->head_len >= sizeof(struct vhd_footer) && !memcmp(p->head, "conectix", 8))
+		return true;
+	return tail_is_footer(p, sizeof(struct vhd_footer)) ||
+	       tail_is_footer(p, VHD_OLD_FOOTER);
 }
 
 static bool footer_at(struct vhd *v, uint64_t end, uint32_t len)
@@ -77,8 +92,7 @@ uint64_t vhd_size(const struct vhd_footer *f)
 	uint64_t size = be64_get(f->size);
 
 	for (size_t i = 0; i < ARRAY_LEN(by_geometry); i++)
-		if (!memcmp(f->creator, by_geometry[i], 4) && chs &&
-		    chs < VHD_CHS_MAX)
+		if (!memcmp(f->creator, by_geometry[i], 4) && chs && chs < VHD_CHS_MAX)
 			return chs * 512;
 	return size > INT64_MAX ? size : align_down(size, 512);
 }
@@ -89,7 +103,8 @@ static bool header_valid(const struct vhd_header *h)
 {
 	return !memcmp(h->cookie, "cxsparse", 8) &&
 	       be32_get(h->checksum) ==
-		       vhd_checksum(h, sizeof(*h), offsetof(struct vhd_header, checksum));
+		       vhd_checksum(h, sizeof(*h),
+				    offsetof(struct vhd_header, checksum));
 }
 
 static int header_geometry(struct vhd *v, struct err *err)
@@ -166,7 +181,7 @@ static int open_blocks(struct vhd *v, struct err *err)
 	v->data_end = align_up(v->data_end, 512);
 	if (v->type == VHD_DIFF)
 		rc = vhd_parent_find(v, err);
-	if (!rc && !v->img->read_only)
+	if (!rc && !v->img->read_only && !v->img->opts.repair)
 		rc = vhd_blocks_check(v, err);
 	return rc;
 }
@@ -364,8 +379,12 @@ static int vhd_discard(struct img *img, uint64_t off, uint64_t len, uint64_t *do
 
 const struct img_format img_vhd = {
 	.name = "vpc",
+	.title = "Virtual PC, Hyper-V and Azure disk (VHD)",
+	.aliases = (const char *const[]){"vhd", NULL},
+	.options = vhd_options,
 	.probe = vhd_probe,
 	.open = vhd_open,
+	.check_backing = vhd_check_backing,
 	.close = vhd_close,
 	.map = vhd_map,
 	.info = vhd_info,

@@ -81,15 +81,17 @@ struct vhd {
 	struct img_file *file; /* borrowed */
 	struct vhd_footer footer;
 	struct vhd_header header;
-	uint32_t type, n_blocks, block_size, bits_len; /* bits_len: bytes, whole sectors */
+	uint32_t type, n_blocks, block_size,
+		bits_len; /* bits_len: bytes, whole sectors */
 	uint64_t bat_off;
-	uint64_t data_end; /* of the blocks: what lies behind it is the footer or nothing */
-	bool from_copy;    /* the footer at the end is not valid */
+	uint64_t
+		data_end; /* of the blocks: what lies behind it is the footer or nothing */
+	bool from_copy; /* the footer at the end is not valid */
 	uint32_t footer_len;
 
 	pthread_mutex_t flush_lock;
 	pthread_mutex_t lock;
-	struct meta_pages pages; /* of 512 bytes: of the table and of blocks' bits */
+	struct meta_pages pages;    /* of 512 bytes: of the table and of blocks' bits */
 	uint64_t spare[VHD_SPARES]; /* places of writes that failed */
 	unsigned n_spare;
 };
@@ -116,6 +118,7 @@ int vhd_map(struct img *img, uint64_t off, uint64_t len, struct img_extent *e);
 
 /* Sets the backing names of a differencing image. */
 int vhd_parent_find(struct vhd *v, struct err *err);
+int vhd_check_backing(struct img *img, struct err *err);
 
 /* ---- vhd_write.c ---- */
 
@@ -130,7 +133,9 @@ int vhd_write_all(struct vhd *v, bool durable);
 
 /* ---- vhd_create.c ---- */
 
-int vhd_create(struct img_file *f, const struct img_create_opts *opts, struct err *err);
+extern const struct img_option_desc vhd_options[];
+int vhd_create(struct img_target *t, const struct img_create_opts *opts,
+	       struct err *err);
 void vhd_geometry(uint64_t size, struct vhd_footer *f);
 /* Sets the checksums. */
 void vhd_footer_seal(struct vhd_footer *f);

@@ -1,0 +1,160 @@
+/* img/vhd_create.c - makes empty VHD images, fixed and dynamic. One thread. */
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/bits.h"
+#include "base/mem.h"
+#include "img/vhd_int.h"
+
+enum { HEADER_AT = 512, BAT_AT = 1536, DEFAULT_BLOCK = 2 << 20 };
+
+/* What Hyper-V mounts. */
+#define MAX_DYNAMIC (2040ull << 30)
+
+/* ---- pieces ---- */
+
+/* As the specification's appendix computes it: the largest geometry that is no larger than the disk. */
+void vhd_geometry(uint64_t size, struct vhd_footer *f)
+{
+	uint64_t sectors = min_u64(size / 512, VHD_CHS_MAX), per_head;
+	uint32_t spt, heads;
+
+	if (sectors >= 65535ull * 16 * 63) {
+		spt = 255;
+		heads = 16;
+	} else {
+		spt = 17;
+		per_head = sectors / spt;
+		heads = (uint32_t)max_u64(4, (per_head + 1023) / 1024);
+		if (per_head >= heads * 1024ull || heads > 16) {
+			spt = 31;
+			heads = 16;
+			per_head = sectors / spt;
+		}
+		if (per_head >= heads * 1024ull)
+			spt = 63;
+	}
+	f->cylinders = be16_make((uint16_t)(sectors / spt / heads));
+	f->heads = (uint8_t)heads;
+	f->sectors = (uint8_t)spt;
+}
+
+void vhd_footer_seal(struct vhd_footer *f)
+{
+	f->checksum = be32_make(
+		vhd_checksum(f, sizeof(*f), offsetof(struct vhd_footer, checksum)));
+}
+
+void vhd_header_seal(struct vhd_header *h)
+{
+	h->checksum = be32_make(
+		vhd_checksum(h, sizeof(*h), offsetof(struct vhd_header, checksum)));
+}
+
+/* Readers take the disk's size from the geometry or from the size field, depending on who made the image; of
+ * images by "win " (Hyper-V) they all take the size field, which is exact. */
+static int footer_fill(struct vhd_footer *f, uint64_t size, bool fixed)
+{
+	time_t now = time(NULL);
+
+	memset(f, 0, sizeof(*f));
+	memcpy(f->cookie, "conectix", 8);
+	f->features = be32_make(2); /* always set */
+	f->version = be32_make(0x00010000);
+	f->header_off = be64_make(fixed ? UINT64_MAX : HEADER_AT);
+	f->time = be32_make(now > VHD_EPOCH ? (uint32_t)(now - VHD_EPOCH) : 0);
+	memcpy(f->creator, "win ", 4);
+	f->creator_version = be32_make(0x000a0000);
+	memcpy(f->creator_os, "Wi2k", 4);
+	f->original_size = f->size = be64_make(size);
+	vhd_geometry(size, f);
+	f->type = be32_make(fixed ? VHD_FIXED : VHD_DYNAMIC);
+	if (guid_make(&f->id, true))
+		return -EIO;
+	vhd_footer_seal(f);
+	return 0;
+}
+
+static void header_fill(struct vhd_header *h, uint32_t block, uint32_t n)
+{
+	memset(h, 0, sizeof(*h));
+	memcpy(h->cookie, "cxsparse", 8);
+	h->data_off = be64_make(UINT64_MAX);
+	h->bat_off = be64_make(BAT_AT);
+	h->version = be32_make(0x00010000);
+	h->n_blocks = be32_make(n);
+	h->block_size = be32_make(block);
+	vhd_header_seal(h);
+}
+
+/* ---- images ---- */
+
+static int create_fixed(struct img_file *f, uint64_t size, struct vhd_footer *footer)
+{
+	int rc = file_is_device(f) ? 0 : file_truncate(f, size);
+
+	return rc ? rc : file_write(f, footer, size, sizeof(*footer));
+}
+
+static int create_dynamic(struct img_file *f, uint64_t size, uint32_t block,
+			  struct vhd_footer *footer)
+{
+	uint32_t n = (uint32_t)(size / block + !!(size % block));
+	uint64_t bat_len = align_up(4ull * n, 512);
+	struct vhd_header h;
+	uint8_t *bat = mem_new(1, bat_len + 1);
+	int rc;
+
+	if (!bat)
+		return -ENOMEM;
+	memset(bat, 0xff, bat_len);
+	header_fill(&h, block, n);
+	rc = file_write(f, bat, BAT_AT, bat_len);
+	free(bat);
+	if (!rc)
+		rc = file_write(f, footer, BAT_AT + bat_len, sizeof(*footer));
+	if (!rc)
+		rc = file_write(f, &h, HEADER_AT, sizeof(h));
+	return rc ? rc : file_write(f, footer, 0, sizeof(*footer));
+}
+
+/* clang-format off */
+const struct img_option_desc vhd_options[] = {
+	{"subformat", OPTION_TEXT, "dynamic|fixed", "dynamic", "fixed: the disk's bytes and a footer"},
+	{"block_size", OPTION_SIZE, NULL, "2M", "of dynamic images: 4k to 256M"},
+	{"force_size", OPTION_BOOL, NULL, "on", "the size is always exact: accepted for scripts"},
+	{0},
+};
+/* clang-format on */
+
+int vhd_create(struct img_target *t, const struct img_create_opts *opts,
+	       struct err *err)
+{
+	const char *kind =
+		img_option_text(opts->options, opts->n_options, "subformat", "dynamic");
+	uint64_t block = img_option_number(
+		opts->options, opts->n_options, "block_size",
+		opts->cluster_size ? opts->cluster_size : (uint64_t)DEFAULT_BLOCK);
+	bool fixed = !strcmp(kind, "fixed");
+	uint64_t size = align_up(opts->size, 512);
+	struct vhd_footer footer;
+	int rc;
+
+	if (!is_pow2(block) || block < VHD_MIN_BLOCK || block > VHD_MAX_BLOCK)
+		return err_set(err, EINVAL,
+			       "blocks of %llu bytes: a power of two from 4 KiB to 256 "
+			       "MiB is needed",
+			       (unsigned long long)block);
+	if (opts->size > INT64_MAX / 2 || (!fixed && size > MAX_DYNAMIC) ||
+	    (!fixed && size / block >= VHD_MAX_BLOCKS))
+		return err_set(err, EFBIG,
+			       "%llu bytes do not fit in a VHD image, which holds 2040 "
+			       "GiB: use vhdx",
+			       (unsigned long long)opts->size);
+	rc = footer_fill(&footer, size, fixed);
+	if (!rc)
+		rc = fixed ? create_fixed(t->file, size, &footer)
+			   : create_dynamic(t->file, size, (uint32_t)block, &footer);
+	return rc ? err_sys(err, -rc, "cannot write the image") : 0;
+}

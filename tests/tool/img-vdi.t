@@ -1,0 +1,112 @@
+#!/bin/sh
+# img-vdi.t - VDI images: those of qemu-img read and changed here, those made here read by qemu-img; the
+# differencing ones and old versions come from vhd-images.py. TAP.
+. "$(dirname "$0")/../lib.sh"
+imgio=$O/tests/progs/imgio
+make="python3 $(cd "$(dirname "$0")" && pwd)/vhd-images.py"
+cd "$TMP" || exit 1
+SEED=${SEED:-1}
+truncate -s 12000768 disk.raw
+seq 1 200000 | dd of=disk.raw bs=4096 seek=50 conv=notrunc status=none
+head -c 500000 /dev/urandom | dd of=disk.raw bs=4096 seek=2000 conv=notrunc status=none
+
+same() { # same IMAGE RAW
+	timeout 60 "$imgio" -r "$1" cat >got.raw && cmp got.raw "$2"
+}
+sound() { # sound IMAGE MODEL
+	qemu-img check -q -f vdi "$1" && qemu-img compare -f vdi -F raw "$1" "$2"
+}
+random() { # random IMAGE MODEL: one thread in large pieces, then several whose pieces share blocks
+	timeout 100 "$imgio" -n "$1" random "$SEED" 300 1 1000000 "$2" &&
+		timeout 100 "$imgio" -n "$1" random "$((SEED + 1))" 400 4 4096 "$2" &&
+		timeout 100 "$imgio" -n "$1" random "$((SEED + 2))" 100 3 131072 "$2"
+}
+by_qemu() { # by_qemu OPTIONS
+	rm -f x.vdi
+	cp disk.raw model.raw
+	qemu-img convert -f raw -O vdi ${1:+-o "$1"} disk.raw x.vdi && same x.vdi disk.raw &&
+		random x.vdi model.raw && sound x.vdi model.raw && same x.vdi model.raw
+}
+t 'dynamic, of qemu-img' by_qemu
+t 'static, of qemu-img' by_qemu static=on
+t 'is recognized' says 'format vdi' "$imgio" -r x.vdi info
+ours() { # ours SIZE
+	rm -f x.vdi model.raw
+	truncate -s "$1" model.raw && "$imgio" create x.vdi vdi "$1" && sound x.vdi model.raw &&
+		random x.vdi model.raw && sound x.vdi model.raw
+}
+t 'made here' ours 20M
+t 'made here, of a size that is no whole number of blocks' ours 5000192
+t 'made here, empty' sh -c "$imgio create e.vdi vdi 0 && $imgio -r e.vdi cat | cmp - /dev/null"
+mixed() { # both sides write by turns
+	rm -f x.vdi model.raw
+	truncate -s 9M model.raw && "$imgio" create x.vdi vdi 9M || return 1
+	for i in 1 2 3 4; do
+		qemu-io -f vdi -c "write -P $i ${i}M 700k" x.vdi >/dev/null &&
+			qemu-io -f raw -c "write -P $i ${i}M 700k" model.raw >/dev/null &&
+			"$imgio" -n x.vdi random $i 40 2 65536 model.raw && sound x.vdi model.raw || return 1
+	done
+}
+t 'written here and by qemu by turns' mixed
+holes() {
+	qemu-img convert -O vdi disk.raw x.vdi && before=$(stat -c %b x.vdi) &&
+		"$imgio" x.vdi discard 0 12000768 && after=$(stat -c %b x.vdi) &&
+		[ $((before - after)) -gt 2000 ] && qemu-img check -q x.vdi
+}
+t 'discarding gives space back' holes
+
+# ---- by hand ----
+t 'any signature text, 64 KiB blocks' sh -c "$make vdi a.vdi block=65536 text=anything data=disk.raw &&
+	$imgio -r a.vdi cat | cmp - disk.raw"
+t 'bytes before each block' sh -c "$make vdi a.vdi extra=512 data=disk.raw && $imgio -r a.vdi cat | cmp - disk.raw"
+t 'version 1.0, a shorter header' sh -c "$make vdi a.vdi minor=0 data=disk.raw && $imgio -r a.vdi cat | cmp - disk.raw"
+t 'version 0' sh -c "$make vdi a.vdi version=0 data=disk.raw && $imgio -r a.vdi cat | cmp - disk.raw"
+t 'version 0 is not written' fails 'old VDI image' "$imgio" a.vdi write 0 512 1
+cp disk.raw model.raw
+diff() { # a differencing image: a block of its own, one of zeros, the rest the parent's
+	$make vdi base.vdi data=disk.raw create=11 modify=22 &&
+		$make vdi child.vdi type=4 size=12000768 create=33 parent=11 pmodify=22 block1=x block3=zero || return 1
+	head -c 1048576 /dev/zero | tr '\0' x | dd of=model.raw bs=1M seek=1 conv=notrunc status=none
+	dd if=/dev/zero of=model.raw bs=1M seek=3 count=1 conv=notrunc status=none
+	same child.vdi model.raw
+}
+t 'a differencing image' diff
+t 'its parent is found by its identifier' says 'backing base.vdi' "$imgio" -r child.vdi info
+before=$(cksum <base.vdi)
+t 'a differencing image is written' sh -c "timeout 100 $imgio -n child.vdi random 1 300 3 50000 model.raw &&
+	$imgio -r child.vdi cat | cmp - model.raw"
+t 'its parent is not' [ "$before" = "$(cksum <base.vdi)" ]
+changed_parent() {
+	"$imgio" base.vdi write 0 512 1 && fails 'was changed after it was made' "$imgio" -r child.vdi cat
+}
+t 'a parent that was changed is noticed' changed_parent
+rm base.vdi
+t 'a missing parent is named' fails 'is not in its folder' "$imgio" -r child.vdi cat
+$make vdi child.vdi type=4 size=12000768 create=33 parent=11
+t 'without parents, what is in them is an error' fails 'No such device' sh -c "$imgio -r -b child.vdi cat >cat.raw"
+
+# ---- damage ----
+bad() { # bad MESSAGE OPTIONS...
+	message=$1
+	shift
+	$make vdi bad.vdi data=disk.raw "$@" && fails "$message" timeout 10 sh -c "$imgio ${FLAGS--r} bad.vdi cat >cat.raw"
+}
+t 'its own parent' bad 'its own parent' type=4 create=11 parent=11
+t 'blocks of 0 bytes' bad 'blocks of 0 bytes' raw_block=0
+t 'blocks of 2^31 bytes' bad 'blocks of 2147483648 bytes' raw_block=2147483648
+t 'blocks of 3 MiB' bad 'a power of two' raw_block=3145728
+t 'a map of 2^32 - 1 blocks' bad 'too large' raw_blocks=4294967295
+t 'a map that does not fit before the data' bad 'a map of 100000000 blocks' raw_blocks=100000000
+t 'a disk larger than its blocks' bad 'bytes in 12 blocks' raw_size=1000000000000
+t 'an undo image' bad 'of type 3' type=3
+t 'version 2' bad 'version 2' version=2
+t 'a block behind the end' bad 'Input/output error' entry2=77
+FLAGS=
+t 'is not written' bad 'repair it first' entry2=77
+t 'two blocks at one place are not written' bad 'two blocks are at place 1' entry2=1
+FLAGS=-r
+t 'but read' sh -c "$make vdi a.vdi data=disk.raw entry2=1 && $imgio -r a.vdi cat >/dev/null"
+t 'making one with blocks of 3 bytes' fails 'a power of two' "$imgio" create y.vdi vdi 1M cluster=3
+t 'making a too large one' fails 'use larger blocks' "$imgio" create y.vdi vdi 1048576G
+t 'nothing is left of it' [ ! -e y.vdi ]
+done_testing
