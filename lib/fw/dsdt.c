@@ -12,7 +12,8 @@
 #include "fw/aml.h"
 
 /* ISA interrupts that PIRQs may be given by the guest. */
-#define LINK_IRQS (BIT(10) | BIT(11)) /* level-triggered: the board sets their ELCR bits */
+#define LINK_IRQS \
+	(BIT(10) | BIT(11)) /* level-triggered: the board sets their ELCR bits */
 
 #define PIRQ_OFF 0x80 /* in a PIRQ register: not connected */
 

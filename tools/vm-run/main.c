@@ -97,8 +97,13 @@ static int choose_engine(const struct options *o, const char *saved,
 		log_msg(cfg->log, LOG_INFO, "engine kvm: %s", probe.reason);
 		return 0;
 	}
-	if (!strcmp(want, "kvm"))
-		return err_prefix(err, "engine kvm");
+	if (!strcmp(want, "kvm")) {
+		if (probe.verdict != KVM_SLOW)
+			return err_prefix(err, "engine kvm");
+		cfg->engine = &engine_kvm; /* asked for, and it works */
+		log_msg(cfg->log, LOG_WARN, "engine kvm: %s", err->msg);
+		return 0;
+	}
 	log_msg(cfg->log, LOG_INFO, "engine emulator: %s", err->msg);
 	return 0;
 }

@@ -9,6 +9,7 @@
 _start:
 	cli
 	cld
+	mov %ebx, multiboot_info
 	mov $trap_stack, %esp
 	movl $pdpt + 7, pml4
 	movl $dir + 7, pdpt

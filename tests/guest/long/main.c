@@ -1,4 +1,5 @@
 /* tests/guest/long/main.c - tables, output, and the order of the tests. */
+#include "../groups.h"
 #include "guest64.h"
 
 enum { COM1 = 0x3f8, DEBUG_PORT = 0xe9 };
@@ -8,6 +9,7 @@ volatile u64 fault_at;
 struct gate idt[256] __attribute__((aligned(16)));
 struct tss tss;
 u8 scratch[8192] __attribute__((aligned(4096)));
+unsigned multiboot_info = 1; /* set before anything else: not in .bss */
 u8 user_stack[4096] __attribute__((aligned(4096)));
 u8 trap_stack[8192] __attribute__((aligned(4096)));
 u8 ist_stack[4096] __attribute__((aligned(4096)));
@@ -193,14 +195,15 @@ static void setup_tables(void)
 	__asm__ volatile("lldt %w0; ltr %w1" ::"r"(0), "r"(SEL_TSS));
 }
 
+static const struct group groups[] = {
+	{"canonical", test_canonical}, {"gates", test_gates},   {"calls", test_calls},
+	{"system", test_system},       {"paging", test_paging},
+};
+
 int main(void)
 {
 	setup_tables();
-	test_canonical();
-	test_gates();
-	test_calls();
-	test_system();
-	test_paging();
+	run_groups(groups, sizeof(groups) / sizeof(groups[0]));
 	put("1..");
 	put_dec(n_tests);
 	put("\n");

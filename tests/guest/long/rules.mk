@@ -7,7 +7,7 @@ GUEST64   := -m64 -std=gnu11 -O1 -Wall -Wextra -ffreestanding -fno-pic -no-pie -
 	     -fno-asynchronous-unwind-tables -Wl,--build-id=none -Wl,-z,noexecstack \
 	     -Wl,--no-warn-rwx-segments
 
-$(O)/tests/guest/long.elf: $(LONG_SRC) tests/guest/long/guest64.h tests/guest/modes/link.ld
+$(O)/tests/guest/long.elf: $(LONG_SRC) tests/guest/long/guest64.h tests/guest/groups.h tests/guest/modes/link.ld
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(GUEST64) -T tests/guest/modes/link.ld -o $@.64 $(LONG_SRC)
 	$(Q)objcopy -O elf32-i386 $@.64 $@

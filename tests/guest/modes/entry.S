@@ -8,6 +8,7 @@
 _start:
 	cli
 	cld
+	mov %ebx, multiboot_info
 	mov $stack_top, %esp
 	call setup_gdt
 	lgdt gdtr

@@ -1,4 +1,5 @@
 /* tests/guest/modes/main.c - tables, output, and the order of the tests. */
+#include "../groups.h"
 #include "guest.h"
 
 enum { COM1 = 0x3f8, DEBUG_PORT = 0xe9 };
@@ -10,6 +11,7 @@ u64 idt[256] __attribute__((aligned(16)));
 u64 ldt[16] __attribute__((aligned(16)));
 struct tss tss, tss2;
 u8 scratch[8192] __attribute__((aligned(4096)));
+unsigned multiboot_info = 1; /* set before anything else: not in .bss */
 u8 user_stack[4096] __attribute__((aligned(4096)));
 
 extern u8 stubs[], trap_stack_top[];
@@ -214,18 +216,18 @@ static void setup_tables(void)
 	__asm__ volatile("lldt %w0; ltr %w1" ::"r"(0), "r"(SEL_TSS));
 }
 
+static const struct group groups[] = {
+	{"segments", test_segments}, {"transfers", test_transfers},
+	{"gates", test_gates},       {"user", test_user},
+	{"debug", test_debug},       {"tasks", test_tasks},
+	{"v86", test_v86},           {"paging", test_paging},
+	{"real", test_real},
+};
+
 int main(void)
 {
 	setup_tables();
-	test_segments();
-	test_transfers();
-	test_gates();
-	test_user();
-	test_debug();
-	test_tasks();
-	test_v86();
-	test_paging();
-	test_real();
+	run_groups(groups, sizeof(groups) / sizeof(groups[0]));
 	put("1..");
 	put_dec(n_tests);
 	put("\n");
