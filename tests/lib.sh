@@ -1,10 +1,11 @@
 # lib.sh - TAP for shell tests: source it, then `t NAME COMMAND...`, at the end `done_testing`.
-# O is the build folder, VM_RUN the tool, TMP a folder of the test's own.
+# O is the build folder, VM_RUN and VM_IMG are the tools, TMP a folder of the test's own.
 cd "$(dirname "$0")/../.." || exit 1
 O=${O:-build}
 case $O in /*) ;; *) O=$PWD/$O ;; esac
 export O
 VM_RUN=$O/vm-run
+VM_IMG=$O/vm-img
 TMP=$(mktemp -d "${TMPDIR:-/tmp}/vmtest.XXXXXX")
 trap 'rm -rf "$TMP"' EXIT
 n=0

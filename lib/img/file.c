@@ -387,6 +387,19 @@ void file_discard(struct img_file *f, uint64_t off, uint64_t len)
 		f->no_punch = true;
 }
 
+int file_preallocate(struct img_file *f, uint64_t off, uint64_t len)
+{
+	int rc =
+		range_ok(off, len, MAX_OFFSET) ? file_allocate(f, 0, off, len) : -EFBIG;
+
+	return rc && host_cannot(-rc) ? file_write_zeros(f, off, len) : rc;
+}
+
+int file_fill(struct img_file *f, uint64_t off, uint64_t len)
+{
+	return range_ok(off, len, MAX_OFFSET) ? file_write_zeros(f, off, len) : -EFBIG;
+}
+
 int file_truncate(struct img_file *f, uint64_t size)
 {
 	if (size > MAX_OFFSET)

@@ -70,6 +70,9 @@ int file_write(struct img_file *f, const void *buf, uint64_t off, uint64_t len);
 int file_zero(struct img_file *f, uint64_t off, uint64_t len, bool unmap);
 /* Gives the blocks of a range back if the host can; what it then reads as is open. */
 void file_discard(struct img_file *f, uint64_t off, uint64_t len);
+/* Takes the space of a range on the host's disk; makes the file longer. By the host, or by writing zeros. */
+int file_preallocate(struct img_file *f, uint64_t off, uint64_t len);
+int file_fill(struct img_file *f, uint64_t off, uint64_t len);
 int file_truncate(struct img_file *f, uint64_t size);
 int file_sync(struct img_file *f);
 

@@ -404,6 +404,7 @@ void img_info(struct img *img, struct img_info *info)
 		.backing_format = img->backing_format,
 		.file_bytes = file_size(img->file),
 		.allocated_bytes = file_allocated(img->file),
+		.cluster_bytes = img->unit > 1 ? img->unit : 0,
 	};
 	for (unsigned i = 0; i < img->n_extra; i++)
 		info->allocated_bytes += file_allocated(img->extra[i]);
@@ -419,4 +420,14 @@ unsigned img_n_files(const struct img *img)
 const char *img_file_path(const struct img *img, unsigned i)
 {
 	return i ? i <= img->n_extra ? file_path(img->extra[i - 1]) : NULL : img->path;
+}
+
+const char *img_extent_path(const struct img *img, const struct img_extent *e)
+{
+	return e->file ? file_path(e->file) : img->path;
+}
+
+bool img_starts_zero(const struct img *img)
+{
+	return img->fmt != &img_raw || !file_is_device(img->file);
 }

@@ -78,10 +78,12 @@ struct img_info {
 	const char *compression;
 	uint64_t file_bytes;      /* length of the file */
 	uint64_t allocated_bytes; /* what the file takes on the host's disk */
+	uint32_t cluster_bytes;   /* what allocation is done in; 0: has no such thing */
 	uint32_t version;
 	uint32_t refcount_bits;
 	uint32_t snapshots; /* internal ones */
-	bool extended_l2, lazy_refcounts, dirty, corrupt, encrypted, has_bitmaps;
+	bool extended_l2, lazy_refcounts, dirty, corrupt, encrypted, has_bitmaps,
+		compressed;
 };
 
 void img_info(struct img *img, struct img_info *info);
@@ -134,6 +136,13 @@ int img_write_zeroes(struct img *img, uint64_t off, uint64_t len, bool unmap);
  * (qcow2 v3) or keep their old content; parts of clusters stay. */
 int img_discard(struct img *img, uint64_t off, uint64_t len);
 
+/*
+ * The packed unit at `off`, or a whole unit of an image that is made in one pass: see struct img_format. -EOPNOTSUPP:
+ * not with this image.
+ */
+int img_write_packed(struct img *img, uint64_t off, const void *data, size_t len);
+int img_write_unit(struct img *img, uint64_t off, const void *data, size_t len);
+
 /* What was written before this call is on the disk when it returns 0. */
 int img_flush(struct img *img);
 
@@ -149,6 +158,8 @@ enum img_kind {
 struct img_extent {
 	enum img_kind kind;
 	bool writable;  /* data: may be changed where it is */
+	bool present;   /* img_map(): some image of the chain has it */
+	bool hole;      /* img_map(): zeros, because the host's file has a hole there */
 	uint32_t depth; /* img_map(): 0 the image itself, 1 what is behind it, ... */
 	uint64_t len;   /* bytes; more of the same kind may follow */
 	uint64_t
@@ -195,6 +206,9 @@ bool img_format_at(unsigned i, struct img_format_info *info);
 /* The same by name or alias: 0 or -ENOTSUP. */
 int img_format_find(const char *name, struct img_format_info *info, struct err *err);
 
+/* The name of the file that an extent of `img` itself is in. */
+const char *img_extent_path(const struct img *img, const struct img_extent *e);
+
 /* ---- making images ---- */
 
 struct img_create_opts {
@@ -209,6 +223,7 @@ struct img_create_opts {
 	bool extended_l2;
 	bool zstd;                  /* compressed clusters are zstd, else deflate */
 	bool replace;               /* an existing file may be replaced */
+	const char *secret;         /* passphrase of an image to be encrypted */
 	const char *allow_external; /* as in img_opts */
 	/* Settings by name, of the format's table (img_format_info.options). Borrowed. Those that img_create()
 	 * knows itself, whatever the format: size, backing_file, backing_fmt. */
@@ -230,6 +245,8 @@ struct img_target;
 int img_target_new(const char *path, const struct img_create_opts *opts,
 		   const struct img_plan *plan, struct img_target **t, struct img **img,
 		   struct err *err);
+/* Does a new image read as zeros where nothing was written? Not so a device that holds a raw one. */
+bool img_starts_zero(const struct img *img);
 /* Closes the image, brings it to the disk, gives it its name. Ends `t` in any case. */
 int img_target_commit(struct img_target *t, struct img *img, struct err *err);
 /* Leaves nothing behind. NULLs are fine. */

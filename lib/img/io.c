@@ -396,7 +396,7 @@ int img_writev(struct img *img, const struct iovec *iov, unsigned n_iov, uint64_
 	unsigned ticket;
 	int rc;
 
-	if (!range_ok(off, len, img->size))
+	if (!range_ok(off, len, img->size) || img->one_pass)
 		return -EINVAL;
 	rc = begin_write(img);
 	if (!rc && img->guard_head && at_ends(img, off, len))
@@ -414,6 +414,38 @@ int img_write(struct img *img, const void *buf, uint64_t off, uint64_t len)
 	struct iovec v = {(void *)buf, len};
 
 	return img_writev(img, &v, 1, off, len);
+}
+
+int img_write_packed(struct img *img, uint64_t off, const void *data, size_t len)
+{
+	struct img_busy b;
+	unsigned ticket;
+	int rc;
+
+	if (!img->fmt->write_packed)
+		return -EOPNOTSUPP;
+	if (off >= img->size)
+		return -EINVAL;
+	if (img->one_pass)
+		return img->fmt->write_packed(img, off, data, len);
+	rc = begin_write(img);
+	if (rc)
+		return rc;
+	ticket = grace_enter(&img->grace);
+	busy_lock(img, &b, off, align_up(off + 1, img->unit));
+	rc = img->fmt->write_packed(img, off, data, len);
+	busy_unlock(img, &b);
+	grace_exit(&img->grace, ticket);
+	return rc;
+}
+
+int img_write_unit(struct img *img, uint64_t off, const void *data, size_t len)
+{
+	if (!img->one_pass || !img->fmt->write_unit)
+		return -EOPNOTSUPP;
+	if (!range_ok(off, len, img->size))
+		return -EINVAL;
+	return img->fmt->write_unit(img, off, data, len);
 }
 
 int img_append(struct img *img, const void *data, uint64_t len)
@@ -568,7 +600,9 @@ int img_map(struct img *img, uint64_t off, uint64_t len, struct img_extent *e)
 			return rc;
 		e->len = len = min_u64(len, e->len);
 		e->depth = depth;
-		if (e->kind != IMG_BACKING)
+		e->present = e->kind != IMG_BACKING;
+		e->hole = false;
+		if (e->present)
 			break;
 		n = len;
 		if (reads_zero(img, e, off, &n)) {
@@ -581,6 +615,7 @@ int img_map(struct img *img, uint64_t off, uint64_t len, struct img_extent *e)
 	}
 	if (e->kind == IMG_DATA && !file_is_data(e->file, e->file_off, e->len, &n)) {
 		e->kind = IMG_ZERO;
+		e->hole = true;
 		e->len = n;
 	} else if (e->kind == IMG_DATA) {
 		e->len = n;

@@ -402,5 +402,7 @@ const struct img_format img_qcow2 = {
 	.zero = qcow2_zero,
 	.discard = qcow2_discard,
 	.flush = qcow2_flush,
+	.packer = qcow2_packer,
+	.write_packed = qcow2_write_packed,
 	.create = qcow2_create,
 };

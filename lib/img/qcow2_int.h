@@ -145,6 +145,8 @@ struct qcow2 {
 	size_t n_own, own_size;
 	struct unref_list fresh; /* still referred to on disk */
 	struct unref_list aging; /* not any more, but perhaps by a request under way */
+	uint64_t
+		pack_at; /* behind the last compressed cluster that was written; 0: none */
 	bool corrupt;
 };
 
@@ -192,6 +194,10 @@ int qcow2_link(struct img *img, uint64_t off, const struct img_place *p);
 void qcow2_unalloc(struct img *img, const struct img_place *p);
 int qcow2_zero(struct img *img, uint64_t off, uint64_t len, bool unmap, uint64_t *done);
 int qcow2_discard(struct img *img, uint64_t off, uint64_t len, uint64_t *done);
+
+const struct codec_block *qcow2_packer(struct img *img, uint32_t *unit, uint32_t *room,
+				       int *level);
+int qcow2_write_packed(struct img *img, uint64_t off, const void *data, size_t len);
 
 /* ---- qcow2_create.c ---- */
 

@@ -316,6 +316,8 @@ static bool ref_put(struct qcow2 *q, uint64_t c)
 	if (v > 1)
 		return false;
 	meta_forget(q, c);
+	if (c == (q->pack_at - !!q->pack_at) >> q->cluster_bits)
+		q->pack_at = 0; /* it may get another use */
 	if (c < q->scan)
 		q->scan = c;
 	return true;

@@ -453,3 +453,138 @@ int qcow2_discard(struct img *img, uint64_t off, uint64_t len, uint64_t *done)
 		file_discard(q->data, off, *done);
 	return rc;
 }
+
+/* ---- compressed clusters ---- */
+
+const struct codec_block *qcow2_packer(struct img *img, uint32_t *unit, uint32_t *room,
+				       int *level)
+{
+	const struct qcow2 *q = img->priv;
+
+	*unit = q->cluster_size;
+	*room = q->cluster_size - 1; /* as large as a cluster is not packed */
+	*level = 0;
+	return q->external ? NULL : q->codec;
+}
+
+/* One reference more for the cluster that the last stream ends in, if it can have one. */
+static bool pack_share(struct qcow2 *q)
+{
+	uint64_t c = q->pack_at >> q->cluster_bits, v, max = ~0ull;
+
+	if (q->rc_order < 6)
+		max = BIT(1u << q->rc_order) - 1;
+	if (!q->pack_at || !(q->pack_at & (q->cluster_size - 1)))
+		return false;
+	return !ref_get(q, c, &v) && v && v < max && !ref_set(q, c, v + 1);
+}
+
+/*
+ * `len` bytes in a row (less than a cluster): behind the last stream, and in the next cluster if that is free; else
+ * in a new one. Each cluster that is touched is counted once.
+ */
+static int pack_alloc(struct qcow2 *q, uint64_t len, uint64_t *at)
+{
+	uint64_t room = -q->pack_at & (q->cluster_size - 1), c, got;
+	uint64_t here = q->pack_at;
+	bool shared = pack_share(q);
+	int rc;
+
+	if (!shared || len > room) {
+		rc = ref_alloc(q, 1, &c, &got);
+		if (rc) {
+			if (shared)
+				ref_drop(q, here >> q->cluster_bits, 1, false);
+			return rc;
+		}
+		if (shared && c << q->cluster_bits != here + room) {
+			ref_drop(q, here >> q->cluster_bits, 1, false);
+			shared = false;
+		}
+		if (!shared)
+			here = c << q->cluster_bits;
+	}
+	if ((here + len - 1) >> (62 - (q->cluster_bits - 8)))
+		return -EFBIG;
+	*at = here;
+	q->pack_at = here + len;
+	return 0;
+}
+
+static void pack_drop(struct qcow2 *q, uint64_t at, uint64_t len)
+{
+	uint64_t first = at >> q->cluster_bits;
+
+	ref_drop(q, first, ((at + len - 1) >> q->cluster_bits) - first + 1, false);
+}
+
+/* The entry of `off`, if a stream may take its place. */
+static int pack_entry(struct qcow2 *q, uint64_t off, struct slice **s, uint8_t **p)
+{
+	struct l2e old;
+	uint64_t l2_off;
+	int rc = l2_own(q, off, &l2_off);
+
+	if (!rc)
+		rc = l2_slice(q, l2_off, off, s, p);
+	if (rc)
+		return rc;
+	old = l2e_read(q, *p);
+	return !(old.e & ENTRY_COMPRESSED) && old.e & ENTRY_OFFSET &&
+			       old.e & ENTRY_COPIED
+		       ? -EEXIST
+		       : 0;
+}
+
+static int pack_link(struct qcow2 *q, uint64_t off, uint64_t at, uint64_t len)
+{
+	unsigned shift = 62 - (q->cluster_bits - 8);
+	uint64_t sectors = (at + len - 1) / 512 - at / 512;
+	struct l2e new = {ENTRY_COMPRESSED | sectors << shift | at, 0};
+	struct slice *s;
+	uint8_t *p;
+	int rc = pack_entry(q, off, &s, &p);
+
+	if (rc)
+		return rc;
+	entry_drop(q, l2e_read(q, p), false);
+	l2e_write(q, p, new);
+	meta_dirty(q, s);
+	return 0;
+}
+
+int qcow2_write_packed(struct img *img, uint64_t off, const void *data, size_t len)
+{
+	struct qcow2 *q = img->priv;
+	struct slice *s;
+	uint64_t at = 0;
+	uint8_t *p;
+	int rc;
+
+	if (q->external || off & (q->cluster_size - 1) || !len ||
+	    len >= q->cluster_size)
+		return -EINVAL;
+	do {
+		rc = step_begin(q);
+		if (!rc)
+			rc = pack_entry(q, off, &s, &p);
+		if (!rc)
+			rc = pack_alloc(q, len, &at);
+	} while (step_again(q, &rc));
+	if (rc)
+		return rc;
+	rc = file_write(q->file, data, at, len);
+	if (!rc) {
+		do {
+			rc = step_begin(q);
+			if (!rc)
+				rc = pack_link(q, off, at, len);
+		} while (step_again(q, &rc));
+	}
+	if (rc) {
+		pthread_mutex_lock(&q->lock);
+		pack_drop(q, at, len);
+		pthread_mutex_unlock(&q->lock);
+	}
+	return rc;
+}

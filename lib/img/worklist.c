@@ -1,0 +1,97 @@
+/* img/worklist.c - what of images is to be copied: their maps, put together. One thread. */
+#include <stdlib.h>
+
+#include "base/bits.h"
+#include "base/mem.h"
+#include "img/copy.h"
+
+static int range_add(struct img_range **v, size_t *n, size_t *size, uint64_t off,
+		     uint64_t len)
+{
+	struct img_range *last = *n ? &(*v)[*n - 1] : NULL;
+
+	if (!len)
+		return 0;
+	if (last && last->off + last->len == off) {
+		last->len += len;
+		return 0;
+	}
+	if (*n == *size) {
+		size_t more = *size ? *size * 2 : 64;
+		struct img_range *x = mem_resize(*v, more, sizeof(*x));
+
+		if (!x)
+			return -ENOMEM;
+		*v = x;
+		*size = more;
+	}
+	(*v)[(*n)++] = (struct img_range){off, len};
+	return 0;
+}
+
+static int add(struct img_work_list *w, bool zero, uint64_t off, uint64_t len)
+{
+	if (zero)
+		return range_add(&w->zero, &w->n_zero, &w->zero_size, off, len);
+	w->data_bytes += len;
+	return range_add(&w->data, &w->n_data, &w->data_size, off, len);
+}
+
+static int add_image(struct img_work_list *w, struct img *img, bool top_only,
+		     struct err *err)
+{
+	struct img_extent e;
+
+	for (uint64_t at = 0; at < img_size(img); at += e.len) {
+		int rc = img_map(img, at, img_size(img) - at, &e);
+
+		if (rc)
+			return err_sys(err, -rc,
+				       "cannot read the tables of '%s' for offset %llu",
+				       img_path(img), (unsigned long long)at);
+		if (top_only && (e.depth || !e.present))
+			continue;
+		if (e.kind != IMG_ZERO || top_only)
+			rc = add(w, e.kind == IMG_ZERO, w->size + at, e.len);
+		if (rc)
+			return err_set(err, ENOMEM, "no memory for the map of '%s'",
+				       img_path(img));
+	}
+	w->size += img_size(img);
+	return 0;
+}
+
+int img_work_list(const struct img_source *src, bool top_only, struct img_work_list *w,
+		  struct err *err)
+{
+	int rc = 0;
+
+	*w = (struct img_work_list){0};
+	for (unsigned i = 0; i < src->n && !rc; i++)
+		rc = add_image(w, src->img[i], top_only, err);
+	if (rc)
+		img_work_free(w);
+	return rc;
+}
+
+void img_work_free(struct img_work_list *w)
+{
+	free(w->data);
+	free(w->zero);
+	*w = (struct img_work_list){0};
+}
+
+int img_work_fill(struct img_work_list *w, uint64_t size, struct err *err)
+{
+	uint64_t at = 0;
+	int rc = 0;
+
+	w->n_zero = 0;
+	for (size_t i = 0; i < w->n_data && !rc; i++) {
+		rc = add(w, true, at, w->data[i].off - at);
+		at = w->data[i].off + w->data[i].len;
+	}
+	if (!rc && at < size)
+		rc = add(w, true, at, size - at);
+	return rc ? err_set(err, ENOMEM, "no memory for the map") : 0;
+}

@@ -1,0 +1,95 @@
+# vm-img-same.sh - the scripts of vm-img-same.t.
+
+# ---- info, map ----
+same 'info raw' 'qemu-img info -f raw disk.raw'
+same 'info of a raw image, recognized' 'qemu-img info disk.raw'
+same 'info raw, JSON' 'qemu-img info --output=json disk.raw'
+same 'info of what is not there' 'qemu-img info nowhere'
+same 'info with an unknown format' 'qemu-img info -f nosuch disk.raw'
+same 'info with a wrong format' 'qemu-img info -f qcow2 disk.raw'
+same 'map raw' 'qemu-img map -f raw disk.raw'
+same 'map raw, JSON' 'qemu-img map --output=json -f raw disk.raw'
+same 'map qcow2' 'qemu-img map disk.qcow2'
+same 'map qcow2, JSON' 'qemu-img map --output=json disk.qcow2'
+same 'map of a chain' 'qemu-img map over.qcow2'
+same 'map of a chain, JSON' 'qemu-img map --output=json over.qcow2'
+same 'map from an offset' 'qemu-img map --output=json --start-offset=1M --max-length=3M over.qcow2'
+same 'map with -U' 'qemu-img map -U --output=json disk.qcow2'
+
+# ---- create ----
+same 'create raw' 'qemu-img create -q -f raw x.raw 3M' x.raw
+same 'create qcow2' 'qemu-img create -q -f qcow2 x.qcow2 1G' x.qcow2
+same 'create without a size' 'qemu-img create -q -f qcow2 x.qcow2'
+same 'create with the size as a setting' 'qemu-img create -q -f qcow2 -o size=5M x.qcow2' x.qcow2
+same 'create in front of a file' 'qemu-img create -q -f qcow2 -b disk.qcow2 -F qcow2 x.qcow2' x.qcow2
+same 'create in front of a file without its format' 'qemu-img create -q -f qcow2 -b disk.qcow2 x.qcow2'
+same 'create in front of nothing' 'qemu-img create -q -f qcow2 -b nowhere -F raw x.qcow2'
+same 'create in front of nothing with -u' 'qemu-img create -q -u -f qcow2 -b nowhere -F raw x.qcow2 5M && echo made'
+same 'create raw in front of a file' 'qemu-img create -q -f raw -b disk.qcow2 -F qcow2 x.raw 3M'
+same 'create with an unknown setting' 'qemu-img create -q -f qcow2 -o nosuch=1 x.qcow2 3M'
+same 'create with a bad cluster size' 'qemu-img create -q -f qcow2 -o cluster_size=3000 x.qcow2 3M'
+same 'create over an image' 'qemu-img create -q -f qcow2 disk.qcow2 3M' disk.qcow2
+same 'create in no folder' 'qemu-img create -q -f qcow2 no/x.qcow2 3M'
+same 'create with a bad size' 'qemu-img create -q -f raw x.raw lots'
+same 'create -o preallocation=falloc' 'qemu-img create -q -f raw -o preallocation=falloc x.raw 3M && stat -c %b x.raw' x.raw
+
+# ---- convert ----
+for i in disk.raw disk.qcow2 small.qcow2 zstd.qcow2 over.qcow2; do
+	same "convert $i to raw" "qemu-img convert -O raw $i x.raw" x.raw
+	same "convert $i to qcow2" "qemu-img convert -O qcow2 $i x.qcow2" x.qcow2
+	same "convert -c $i" "qemu-img convert -c -O qcow2 $i x.qcow2" x.qcow2
+done
+for o in compat=0.10 cluster_size=512 cluster_size=2M extended_l2=on refcount_bits=1 refcount_bits=64 \
+	compression_type=zstd compression_type=zlib; do
+	same "convert -o $o" "qemu-img convert -O qcow2 -o $o disk.raw x.qcow2" x.qcow2
+	same "convert -c -o $o" "qemu-img convert -c -O qcow2 -o $o disk.raw x.qcow2" x.qcow2
+done
+same 'convert -f' 'qemu-img convert -f raw -O raw disk.qcow2 x.raw' x.raw
+same 'convert several' 'qemu-img convert -O qcow2 disk.raw over.qcow2 disk.qcow2 x.qcow2' x.qcow2
+same 'convert with -p -q -m -W -t -T' 'qemu-img convert -q -p -m 4 -W -t none -T none -O raw disk.qcow2 x.raw' x.raw
+same 'convert -n' 'qemu-img create -q -f qcow2 x.qcow2 16M && qemu-io -c "write -P 3 0 16M" x.qcow2 >/dev/null && qemu-img convert -n -O qcow2 disk.raw x.qcow2' x.qcow2
+same 'convert -n to something smaller' 'qemu-img create -q -f raw x.raw 2M && qemu-img convert -n -O raw disk.raw x.raw'
+same 'convert -n to nothing' 'qemu-img convert -n -O raw disk.raw x.raw'
+same 'convert --target-is-zero' 'qemu-img create -q -f raw x.raw 12M && qemu-img convert -n --target-is-zero -O raw disk.raw x.raw' x.raw
+same 'convert -B' 'qemu-img convert -O qcow2 -B disk.qcow2 -F qcow2 over.qcow2 x.qcow2' x.qcow2
+same 'convert -o backing_file' 'qemu-img convert -O qcow2 -o backing_file=disk.qcow2,backing_fmt=qcow2 over.qcow2 x.qcow2' x.qcow2
+same 'convert -S 0' 'qemu-img convert -S 0 -O raw disk.raw x.raw && stat -c %b x.raw' x.raw
+same 'convert -S 64k' 'qemu-img convert -S 64k -O raw disk.raw x.raw' x.raw
+same 'convert --image-opts' 'qemu-img convert --image-opts -O raw driver=qcow2,file.filename=disk.qcow2 x.raw' x.raw
+same 'convert from nothing' 'qemu-img convert -O raw nowhere x.raw; s=$?; ls x.raw; exit $s'
+same 'convert to an unknown format' 'qemu-img convert -O nosuch disk.raw x.raw'
+same 'convert without a target' 'qemu-img convert disk.raw'
+same 'convert -U' 'qemu-img convert -U -O raw disk.qcow2 x.raw' x.raw
+same 'dd' 'qemu-img dd -O qcow2 if=disk.raw of=x.qcow2 bs=1M count=3 skip=2' x.qcow2
+same 'dd without a count' 'qemu-img dd -f qcow2 -O raw if=over.qcow2 of=x.raw bs=4k' x.raw
+same 'dd of too much' 'qemu-img dd -O raw if=disk.raw of=x.raw bs=1M count=300 skip=11' x.raw
+same 'dd with an unknown operand' 'qemu-img dd if=disk.raw of=x.raw conv=sync'
+
+# ---- compare ----
+same 'compare with itself' 'qemu-img compare disk.raw disk.raw'
+same 'compare raw and qcow2' 'qemu-img compare disk.raw disk.qcow2'
+same 'compare raw and compressed qcow2' 'qemu-img compare -f raw -F qcow2 disk.raw small.qcow2'
+same 'compare different ones' 'qemu-img compare disk.raw other.raw'
+same 'compare a longer one with zeros behind' 'qemu-img compare disk.raw longer.raw'
+same 'compare a longer one with data behind' 'qemu-img compare disk.raw over.qcow2'
+same 'compare -s, sizes differ' 'qemu-img compare -s disk.raw longer.raw'
+same 'compare -q' 'qemu-img compare -q disk.raw other.raw'
+same 'compare with nothing' 'qemu-img compare disk.raw nowhere'
+
+# ---- measure ----
+same 'measure raw' 'qemu-img measure -O raw disk.qcow2'
+same 'measure raw --size' 'qemu-img measure -O raw --size 5G --output=json'
+same 'measure without anything' 'qemu-img measure -O raw'
+
+# ---- the command line ----
+same 'no command' 'qemu-img'
+same 'an unknown command' 'qemu-img nosuch'
+same 'an unknown option' 'qemu-img info --nosuch disk.raw'
+same 'a bad cache mode' 'qemu-img convert -t fast -O raw disk.raw x.raw'
+same 'a bad output kind' 'qemu-img info --output=xml disk.raw'
+same 'resize raw' 'qemu-img resize -f raw disk.raw +1M' disk.raw
+same 'resize raw, smaller, without --shrink' 'qemu-img resize -f raw disk.raw 1M'
+same 'resize raw, smaller' 'qemu-img resize -f raw --shrink disk.raw 1M' disk.raw
+same 'resize raw by a difference' 'qemu-img resize -f raw --shrink disk.raw -1M' disk.raw
+same 'check raw' 'qemu-img check -f raw disk.raw'
+same 'snapshot of raw' 'qemu-img snapshot -c x disk.raw'
