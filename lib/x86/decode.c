@@ -533,10 +533,11 @@ static void finish_vec(struct dec *d)
 		take_modrm(d);
 	else
 		i->modrm = 0xc0;
-	v = d->bad || d->lock || is_bad_gather(d)
-		    ? NULL
-		    : vec_find(d->map, i->op, d->map ? d->pp : 0, i->flags, i->modrm,
-			       &imm8);
+	v = is_bad_gather(d) ? NULL
+			     : vec_find(d->map, i->op, d->map ? d->pp : 0, i->flags,
+					i->modrm, &imm8);
+	if (d->bad || d->lock)
+		v = NULL;
 	if (modrm_is_mem(d)) {
 		memory(d);
 		segment(d);
@@ -545,7 +546,7 @@ static void finish_vec(struct dec *d)
 		i->seg = X86_DS;
 		segment(d);
 	}
-	if (imm8)
+	if (imm8 || (!v && d->map == 3))
 		i->imm = fetch(d, 1);
 	if (!v) {
 		i->fn = op_ud;

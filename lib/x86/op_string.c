@@ -87,34 +87,36 @@ static uint64_t room(const struct string *s, unsigned reg, unsigned seg)
 	       s->size;
 }
 
-/*
- * Host memory of the next elements, at most `max`: false when one of the pages is not at hand or
- * less than an element is. Raises what the first element's access raises by segment.
- */
-static bool chunk_get(const struct string *s, struct chunk *k, bool src, bool dst,
-		      bool write, uint64_t max)
+static bool in_chunks(const struct string *s, uint64_t max)
 {
-	*k = (struct chunk){.n = max};
-	if (s->down)
+	return max > 1 && !s->down;
+}
+
+/*
+ * Host memory of the next elements, at most k->n: false when the page is not at hand or less than an
+ * element is. Raises what the first element's access raises by segment.
+ */
+static bool chunk_src(const struct string *s, struct chunk *k)
+{
+	uint64_t va = src_linear(s);
+	const struct tlb_entry *t = tlb_of(s->c, va);
+
+	if (t->tag_read != (va & PAGE_MASK))
 		return false;
-	if (src) {
-		uint64_t va = src_linear(s);
-		const struct tlb_entry *t = tlb_of(s->c, va);
+	k->src = (uint8_t *)(va + t->addend);
+	k->n = min_u64(k->n, room(s, RSI, src_seg(s)));
+	return k->n > 0;
+}
 
-		if (t->tag_read != (va & PAGE_MASK))
-			return false;
-		k->src = (uint8_t *)(va + t->addend);
-		k->n = min_u64(k->n, room(s, RSI, src_seg(s)));
-	}
-	if (dst) {
-		uint64_t va = dst_linear(s, write ? ACC_WRITE : ACC_READ);
-		const struct tlb_entry *t = tlb_of(s->c, va);
+static bool chunk_dst(const struct string *s, struct chunk *k, enum access acc)
+{
+	uint64_t va = dst_linear(s, acc);
+	const struct tlb_entry *t = tlb_of(s->c, va);
 
-		if ((write ? t->tag_write : t->tag_read) != (va & PAGE_MASK))
-			return false;
-		k->dst = (uint8_t *)(va + t->addend);
-		k->n = min_u64(k->n, room(s, RDI, dst_seg(s)));
-	}
+	if ((acc == ACC_WRITE ? t->tag_write : t->tag_read) != (va & PAGE_MASK))
+		return false;
+	k->dst = (uint8_t *)(va + t->addend);
+	k->n = min_u64(k->n, room(s, RDI, dst_seg(s)));
 	return k->n > 0;
 }
 
@@ -135,9 +137,9 @@ static void move_up(uint8_t *dst, const uint8_t *src, uint64_t len, unsigned siz
 
 static uint64_t movs_some(struct string *s, uint64_t max)
 {
-	struct chunk k;
+	struct chunk k = {.n = max};
 
-	if (max > 1 && chunk_get(s, &k, true, true, true, max)) {
+	if (in_chunks(s, max) && chunk_src(s, &k) && chunk_dst(s, &k, ACC_WRITE)) {
 		move_up(k.dst, k.src, k.n * s->size, s->size);
 	} else {
 		uint64_t v = mem_load(s->c, src_linear(s), s->size);
@@ -163,9 +165,9 @@ static void fill(uint8_t *dst, uint64_t v, uint64_t n, unsigned size)
 static uint64_t stos_some(struct string *s, uint64_t max)
 {
 	uint64_t v = get64(s->c, RAX);
-	struct chunk k;
+	struct chunk k = {.n = max};
 
-	if (max > 1 && chunk_get(s, &k, false, true, true, max)) {
+	if (in_chunks(s, max) && chunk_dst(s, &k, ACC_WRITE)) {
 		switch (s->size) { /* constant sizes make loops that the compiler unrolls */
 		case 1: fill(k.dst, v, k.n, 1); break;
 		case 2: fill(k.dst, v, k.n, 2); break;
@@ -259,16 +261,20 @@ static uint64_t scan_chunk(struct string *s, struct chunk *k, uint64_t a)
 
 static uint64_t cmps_some(struct string *s, uint64_t max)
 {
+	/* which of two faults comes first is left open; this is AMD's order */
+	bool src_first = s->i->flags & I_REP && s->size == 1, chunk = false;
+	struct chunk k = {.n = max};
 	uint64_t done = 1;
-	struct chunk k;
 
-	if (max > 1 && chunk_get(s, &k, true, true, false, max)) {
+	if (in_chunks(s, max))
+		chunk = src_first ? chunk_src(s, &k) && chunk_dst(s, &k, ACC_READ)
+				  : chunk_dst(s, &k, ACC_READ) && chunk_src(s, &k);
+	if (chunk) {
 		done = scan_chunk(s, &k, 0);
 	} else {
 		uint64_t a, b;
 
-		/* which of the two faults first is left open; this is AMD's order */
-		if (s->i->flags & I_REP && s->size == 1) {
+		if (src_first) {
 			a = mem_load(s->c, src_linear(s), s->size);
 			b = mem_load(s->c, dst_linear(s, ACC_READ), s->size);
 		} else {
@@ -285,9 +291,9 @@ static uint64_t cmps_some(struct string *s, uint64_t max)
 static uint64_t scas_some(struct string *s, uint64_t max)
 {
 	uint64_t acc = reg_get(s->c, RAX, s->size), done = 1;
-	struct chunk k;
+	struct chunk k = {.n = max};
 
-	if (max > 1 && chunk_get(s, &k, false, true, false, max))
+	if (in_chunks(s, max) && chunk_dst(s, &k, ACC_READ))
 		done = scan_chunk(s, &k, acc);
 	else
 		compare(s->c, acc, mem_load(s->c, dst_linear(s, ACC_READ), s->size),
