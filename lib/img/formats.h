@@ -8,6 +8,7 @@
 IMG_FORMAT(qcow2)
 
 /* VirtualBox, Microsoft */
+IMG_FORMAT(vhdx)
 IMG_FORMAT(vdi)
 IMG_FORMAT(vhd)
 

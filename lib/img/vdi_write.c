@@ -218,18 +218,24 @@ static uint64_t place_at(const struct vdi *v, uint64_t file_off)
 int vdi_link(struct img *img, uint64_t off, const struct img_place *p)
 {
 	struct vdi *v = img->priv;
-	uint64_t n = p->len / v->block_size, block = off / v->block_size;
+	uint64_t n = p->len / v->block_size, block = off / v->block_size, i = 0;
 	uint64_t place = place_at(v, p->file_off);
+	uint32_t old = VDI_FREE;
 	int rc = step_begin(v);
 
+	if (rc)
+		return rc;
 	pthread_mutex_lock(&v->lock);
-	for (uint64_t i = 0; i < n && !rc; i++)
+	rc = vdi_entry(v, block, &old); /* all are alike */
+	for (; i < n && !rc; i++)
 		rc = vdi_entry_set(v, block + i, (uint32_t)(place + i));
+	/* What was set is in memory: setting it again cannot fail. */
+	for (; rc && i > 0; i--)
+		vdi_entry_set(v, block + i - 1, old);
 	pthread_mutex_unlock(&v->lock);
 	return rc;
 }
 
-/* Some entries may refer to the place already: those are of a write that failed and tell of no data. */
 void vdi_unalloc(struct img *img, const struct img_place *p)
 {
 	struct vdi *v = img->priv;
