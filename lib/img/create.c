@@ -174,6 +174,7 @@ int img_target_new(const char *path, const struct img_create_opts *opts,
 		rc = strcmp(path, "-") ? target_begin(t, path, o.replace, err)
 				       : target_begin_stdout(t, err);
 	if (!rc) {
+		t->no_sync = o.no_sync;
 		rc = begin_image(t, fmt, &o, plan, img, err);
 		if (rc)
 			target_abort(t);

@@ -16,6 +16,8 @@
 #include "base/mem.h"
 #include "img/lock.h"
 
+/* Eager files are written back in pieces of this. */
+#define EAGER        8388608ull
 #define MAX_OFFSET   INT64_MAX
 /* Devices zero and discard whole logical blocks only. */
 #define DEVICE_GRAIN 4096
@@ -26,6 +28,8 @@ struct img_file {
 	bool read_only;
 	bool device;
 	bool no_sync;
+	bool eager;
+	atomic_ullong written; /* eager: bytes */
 	bool stream;
 	uint64_t streamed; /* bytes written to it */
 	/* What the host said it cannot do is not tried again. */
@@ -160,6 +164,7 @@ int file_open_fd(int fd, const char *path, const struct img_file_opts *opts,
 	f->read_only = opts->read_only;
 	f->no_sync = opts->no_sync || opts->stream;
 	f->stream = opts->stream;
+	f->eager = opts->eager && !opts->stream;
 	rc = f->path ? file_examine(f, path, err)
 		     : err_set(err, ENOMEM, "no memory to open '%s'", path);
 	if (!rc && !opts->no_lock)
@@ -269,12 +274,25 @@ int file_readv(struct img_file *f, struct iov_pos *p, uint64_t off, uint64_t len
 	return 0;
 }
 
+/* The host begins to write what is in [off - EAGER, off). */
+static void write_back(struct img_file *f, uint64_t end, uint64_t len)
+{
+	uint64_t before = atomic_fetch_add(&f->written, len);
+	uint64_t from = end > 2 * EAGER ? end - 2 * EAGER : 0;
+
+	if (before / EAGER != (before + len) / EAGER)
+		sync_file_range(f->fd, (off_t)from, (off_t)(end - from),
+				SYNC_FILE_RANGE_WRITE);
+}
+
 int file_writev(struct img_file *f, struct iov_pos *p, uint64_t off, uint64_t len)
 {
 	if (!range_ok(off, len, MAX_OFFSET))
 		return -EFBIG;
 	if (f->stream && off != f->streamed)
 		return -ESPIPE;
+	if (f->eager)
+		write_back(f, off + len, len);
 	while (len) {
 		struct iovec iov[IOV_BATCH];
 		ssize_t got;
@@ -410,6 +428,13 @@ int file_truncate(struct img_file *f, uint64_t size)
 int file_sync(struct img_file *f)
 {
 	if (f->no_sync || f->read_only)
+		return 0;
+	return fdatasync(f->fd) < 0 ? -errno : 0;
+}
+
+int file_commit(struct img_file *f)
+{
+	if (f->read_only || f->stream)
 		return 0;
 	return fdatasync(f->fd) < 0 ? -errno : 0;
 }

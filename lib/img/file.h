@@ -17,7 +17,8 @@ struct img_file_opts {
 	bool read_only;
 	bool no_lock;
 	bool no_sync; /* file_sync() does nothing */
-	bool stream;  /* a pipe, or whatever: only written, from the beginning on */
+	bool eager; /* new: what is written goes to the disk soon, for a short file_commit() */
+	bool stream; /* a pipe, or whatever: only written, from the beginning on */
 };
 
 /* As many pieces as are handed to the host at once. */
@@ -75,6 +76,8 @@ int file_preallocate(struct img_file *f, uint64_t off, uint64_t len);
 int file_fill(struct img_file *f, uint64_t off, uint64_t len);
 int file_truncate(struct img_file *f, uint64_t size);
 int file_sync(struct img_file *f);
+/* As file_sync(), even if that does nothing. */
+int file_commit(struct img_file *f);
 
 /* Is `off` data, and for how many bytes at most `len` is that so? */
 bool file_is_data(struct img_file *f, uint64_t off, uint64_t len, uint64_t *n);

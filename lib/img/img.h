@@ -223,6 +223,7 @@ struct img_create_opts {
 	bool extended_l2;
 	bool zstd;                  /* compressed clusters are zstd, else deflate */
 	bool replace;               /* an existing file may be replaced */
+	bool no_sync;               /* do not wait for the disk at the end */
 	const char *secret;         /* passphrase of an image to be encrypted */
 	const char *allow_external; /* as in img_opts */
 	/* Settings by name, of the format's table (img_format_info.options). Borrowed. Those that img_create()

@@ -42,6 +42,7 @@ struct img_target {
 	struct target_file *files; /* all of them, the main one last; owned */
 	bool stream;               /* a pipe: written from its beginning to its end */
 	bool replace;              /* what is there may be replaced */
+	bool no_sync;              /* do not wait for the disk */
 };
 
 /* Begins one at `path`, which is borrowed: makes the main file. */

@@ -101,7 +101,8 @@ static int open_new(struct target_file *tf, struct err *err)
 
 static int file_begin(struct target_file *tf, bool replace, struct err *err)
 {
-	struct img_file_opts fo = {0};
+	/* The order of writes does not matter before it has its name. */
+	struct img_file_opts fo = {.no_sync = true, .eager = true};
 	struct stat st = {0};
 	char *real;
 	int rc = examine_old(tf, replace, &st, err);
@@ -307,15 +308,16 @@ int target_commit(struct img_target *t, struct err *err)
 {
 	int rc = 0;
 
-	for (struct target_file *tf = t->files; tf && !rc; tf = tf->next) {
-		rc = file_sync(tf->file);
+	for (struct target_file *tf = t->files; tf && !rc && !t->no_sync;
+	     tf = tf->next) {
+		rc = file_commit(tf->file);
 		if (rc)
 			err_sys(err, -rc, "cannot write '%s'", tf->final);
 	}
 	/* The main file, which refers to the others, stands last in the list. */
 	for (struct target_file *tf = t->files; tf && !rc; tf = tf->next)
 		rc = file_done(tf, err);
-	if (!rc && !t->stream)
+	if (!rc && !t->stream && !t->no_sync)
 		rc = sync_folder(t->path, err);
 	target_abort(t);
 	return rc;

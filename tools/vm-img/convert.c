@@ -105,6 +105,7 @@ static int plan_target(struct job *b)
 		.backing_path = backing,
 		.backing_format = backing_format,
 		.replace = true,
+		.no_sync = c.cache && !strcmp(c.cache, "unsafe"),
 		.allow_external = c.allow_external ? c.allow_external
 				  : as_qemu_img    ? "/"
 						   : NULL,

@@ -45,7 +45,8 @@ static int run(const struct command *cmd, int argc, const char **argv)
 		O_EXTERN(&c),
 		O_COMMON(&c),
 	};
-	struct img_create_opts o = {.replace = true};
+	struct img_create_opts o = {.replace = true,
+				    .no_sync = c.cache && !strcmp(c.cache, "unsafe")};
 	bool sized = false;
 	struct err err = {0};
 	int st;
