@@ -478,7 +478,7 @@ static int plan_target(struct copy *c)
 			return err_set(c->err, ENOTSUP,
 				       "images of format %s cannot be compressed",
 				       dst->fmt->name);
-	} else if (dst->one_pass && dst->fmt->packer) {
+	} else if (dst->one_pass && !dst->fmt->write_unit) {
 		c->codec = dst->fmt->packer(dst, &c->unit, &c->room, &c->level);
 	} else if (dst->one_pass) {
 		c->unit = dst->unit < 512 ? 65536 : dst->unit;

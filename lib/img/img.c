@@ -132,7 +132,14 @@ int img_open_file(struct img_file *f, const char *path, const struct img_format 
 	img->read_only = opts->read_only;
 	img->opts = *opts;
 	img->fmt = fmt;
-	rc = fmt->open(img, err);
+	/* Raw images need no new places. */
+	if (!opts->read_only && !fmt->alloc && fmt != &img_raw)
+		rc = err_set(err, EROFS,
+			     "'%s': images of format %s can only be read: open it "
+			     "read-only, or with its changes in a snapshot",
+			     path, fmt->name);
+	else
+		rc = fmt->open(img, err);
 	if (!rc && opts->snapshot_name)
 		rc = load_snapshot(img, opts->snapshot_name, err);
 	if (rc) {

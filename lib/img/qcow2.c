@@ -330,6 +330,8 @@ static int qcow2_close(struct img *img)
 	struct qcow2 *q = img->priv;
 	int rc = 0;
 
+	if (img->target && img->target->stream)
+		return qcow2_stream_close(img);
 	if (!q)
 		return 0;
 	/* The second one is for what the first one allowed to be given back. */
@@ -404,5 +406,7 @@ const struct img_format img_qcow2 = {
 	.flush = qcow2_flush,
 	.packer = qcow2_packer,
 	.write_packed = qcow2_write_packed,
+	.stream_begin = qcow2_stream_begin,
+	.write_unit = qcow2_stream_write,
 	.create = qcow2_create,
 };

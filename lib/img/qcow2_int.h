@@ -206,6 +206,13 @@ extern const struct img_option_desc qcow2_options[];
 int qcow2_create(struct img_target *t, const struct img_create_opts *opts,
 		 struct err *err);
 
+/* ---- qcow2_stream.c: to a pipe ---- */
+
+int qcow2_stream_begin(struct img *img, const struct img_create_opts *opts,
+		       const struct img_plan *plan, struct err *err);
+int qcow2_stream_write(struct img *img, uint64_t off, const void *data, size_t len);
+int qcow2_stream_close(struct img *img);
+
 /* ---- entries ---- */
 
 /* One cluster's L2 entry, as numbers. */

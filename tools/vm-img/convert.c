@@ -61,6 +61,7 @@ struct job {
 	struct img *in[MAX_ARGS];
 	struct img_source src;
 	struct img_work_list work;
+	struct img_plan plan;
 	struct img_target *target;
 	struct img *out;
 	struct img_create_opts create;
@@ -151,13 +152,14 @@ static int open_existing(struct job *b)
 
 static int open_target(struct job *b)
 {
-	struct img_plan plan = {b->work.data, b->work.n_data, packed};
 	struct err err = {0};
+
+	b->plan = (struct img_plan){b->work.data, b->work.n_data, packed};
 
 	if (existing)
 		return open_existing(b);
-	if (img_target_new(b->out_name, &b->create, &plan, &b->target, &b->out, &err) <
-	    0)
+	if (img_target_new(b->out_name, &b->create, &b->plan, &b->target, &b->out,
+			   &err) < 0)
 		return fail(&err);
 	return 0;
 }
