@@ -293,7 +293,8 @@ void board_power_button(struct pc *pc)
 	if (acpi_pm_power_button(pc->board->pm))
 		return;
 	log_msg(pc->cfg.log, LOG_WARN,
-		"the guest does not listen to the power button; a second signal quits");
+		"the guest does not listen to the power button; a second SIGTERM, or "
+		"ctrl-a x, quits");
 }
 
 void board_quiesce(struct pc *pc)

@@ -72,6 +72,16 @@ t '--no-reboot: status 10' ends 10 reset 'vm.end=reboot' --no-reboot
 t 'a panic: status 11' ends 11 panic 'vm.end=panic panic=0'
 t 'the time is over: status 13' ends 13 hang 'vm.end=hang' -t 12
 
+# One SIGTERM presses the power button.
+"$VM_RUN" --engine "${ENGINE:-emulator}" --timeout 100 -i "$initrd" -a 'console=ttyS0 quiet vm.end=button' "$kernel" \
+	</dev/null >"$TMP/button.txt" 2>&1 &
+pid=$!
+while kill -0 $pid 2>/dev/null && ! grep -q 'waits for the button' "$TMP/button.txt"; do sleep 0.1; done
+kill -TERM $pid
+wait $pid
+t 'one SIGTERM is the power button: status 0' test $? = 0
+t 'the guest saw it' saw button '^GUEST button pressed'
+
 # Signals, once the guest is up: SIGTERM twice quits.
 up() { # up NAME: waits until the guest's report is out
 	i=0
