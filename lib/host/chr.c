@@ -23,6 +23,7 @@
 #include "base/bits.h"
 #include "base/fdio.h"
 #include "base/mem.h"
+#include "host/leftovers.h"
 
 #define BUF_SIZE (256u << 10)
 
@@ -32,7 +33,6 @@ struct chr_host {
 	struct chr_filter filter;
 	int in_fd, out_fd, listen_fd, slave_fd;
 	bool own_fds, drops, always_ready;
-	char *unlink_path; /* owned */
 
 	pthread_t writer;
 	bool has_writer;
@@ -226,8 +226,6 @@ static void host_close(struct chr *c)
 		loop_fd_remove(h->loop, h->listen_fd);
 		close(h->listen_fd);
 	}
-	if (h->unlink_path)
-		unlink(h->unlink_path);
 	if (h->own_fds && h->in_fd >= 0 && h->in_fd != h->out_fd)
 		close(h->in_fd);
 	if (h->own_fds && h->out_fd >= 0)
@@ -237,7 +235,6 @@ static void host_close(struct chr *c)
 	pthread_mutex_destroy(&h->mutex);
 	pthread_cond_destroy(&h->filled);
 	pthread_cond_destroy(&h->drained);
-	free(h->unlink_path);
 	free(h);
 }
 
@@ -363,7 +360,11 @@ struct chr *chr_socket_new(struct loop *loop, const char *path, struct err *err)
 		host_close(&h->chr);
 		return NULL;
 	}
-	h->unlink_path = strdup(path);
+	if (leftovers_add(path, err) < 0) {
+		host_close(&h->chr);
+		unlink(path);
+		return NULL;
+	}
 	loop_fd_set(loop, h->listen_fd, EPOLLIN, on_client, h);
 	return host_start(h, err);
 }

@@ -31,7 +31,8 @@ struct chr *chr_file_new(struct loop *loop, const char *path, struct err *err);
 /* A pseudo-terminal, whose name is logged at LOG_INFO. Output nobody reads is dropped. */
 struct chr *chr_pty_new(struct loop *loop, const struct log *log, struct err *err);
 
-/* Listens on a Unix socket at `path`, which must not exist; one client at a time. */
+/* Listens on a Unix socket at `path`, which must not exist; one client at a time. It is
+ * one of host/leftovers.h. */
 struct chr *chr_socket_new(struct loop *loop, const char *path, struct err *err);
 
 #endif

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "emu/emu.h"
+#include "host/leftovers.h"
 #include "host/sandbox.h"
 #include "kvm/kvm.h"
 #include "vm-run.h"
@@ -123,7 +124,7 @@ static int open_save(const struct options *o, struct pc_config *cfg, struct err 
 	cfg->save_fd = open(tmp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (cfg->save_fd < 0)
 		return err_sys(err, errno, "cannot write '%s'", tmp);
-	return 0;
+	return leftovers_add(tmp, err); /* is gone when it was renamed */
 }
 
 static int open_restore(const struct options *o, struct pc_config *cfg,
@@ -209,7 +210,7 @@ static int run(const struct options *o, struct pc *pc, struct pc_config *cfg,
 	if (o->dump_acpi)
 		return pc_dump_acpi(pc, o->dump_acpi, err) < 0 ? CLI_FAILED : CLI_DONE;
 	if (console_start(console, pc, serial_is_stdio(o), err) < 0 ||
-	    enter_sandbox(o, cfg, err) < 0)
+	    leftovers_watch(err) < 0 || enter_sandbox(o, cfg, err) < 0)
 		return CLI_FAILED;
 	pc_run(pc, &res);
 	console_stop(console); /* what is said from here on needs a cooked terminal */
@@ -271,8 +272,7 @@ int main(int argc, const char **argv)
 		cfg.timeout_ns = (uint64_t)(o.timeout * 1e9);
 		status = cli_finish(&page, start(&o, &cfg, &log, &err));
 	}
-	if (cfg.save_tmp && status != CLI_DONE && o.no_sandbox)
-		unlink(cfg.save_tmp);
+	leftovers_remove();
 	for (unsigned i = 0; i < cfg.n_modules; i++)
 		free((char *)cfg.modules[i].path);
 	free((char *)cfg.save_tmp);
