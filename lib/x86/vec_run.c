@@ -71,13 +71,22 @@ static bool misaligned_allowed(struct x86_cpu *c, const struct vec_code_entry *e
 static uint64_t mem_at(struct x86_cpu *c, const struct insn *i,
 		       const struct vec_code_entry *e, enum access acc)
 {
-	uint64_t va = ea_linear(c, i, e->size, acc);
+	uint64_t va = ea_linear(c, i, 1, acc);
 
 	if (unlikely(va & e->align) && !misaligned_allowed(c, e))
 		x86_raise_code(c, EX_GP, 0);
 	vec_check_aligned(c, va, e->size == 32 ? 16 : e->size,
 			  e->size); /* as AMD does */
-	return va;
+	return ea_linear(c, i, e->size, acc);
+}
+
+/* Where the fast paths begin: mem_at() for what they leave to a slow one. */
+static inline uint64_t fast_at(struct x86_cpu *c, const struct insn *i,
+			       const struct vec_code_entry *e, enum access acc)
+{
+	if (unlikely(i->flags & I_SEGCHK))
+		return mem_at(c, i, e, acc);
+	return ea_offset(c, i) + c->seg_base[i->seg];
 }
 
 /* MXCSR into the host's register: only when it leaves no exception unmasked. */
@@ -166,7 +175,7 @@ SLOW static void store_slow(struct x86_cpu *c, const struct insn *i)
 		const struct tlb_entry *t;                                        \
                                                                                   \
 		check(c);                                                         \
-		va = ea_linear(c, i, e->size, ACC_READ);                          \
+		va = fast_at(c, i, e, ACC_READ);                                  \
 		t = tlb_at(c, va);                                                \
 		if (likely(((va + e->size - 1) & PAGE_MASK) == t->tag_read) &&    \
 		    likely(!(va & e->align)) && likely(!needs_mxcsr(c, e)))       \
@@ -182,7 +191,7 @@ SLOW static void store_slow(struct x86_cpu *c, const struct insn *i)
 		const struct tlb_entry *t;                                        \
                                                                                   \
 		check(c);                                                         \
-		va = ea_linear(c, i, e->size, ACC_WRITE);                         \
+		va = fast_at(c, i, e, ACC_WRITE);                                 \
 		t = tlb_at(c, va);                                                \
 		if (likely(((va + e->size - 1) & PAGE_MASK) == t->tag_write) &&   \
 		    likely(!(va & e->align)) && likely(!(e->flags & V_FP))) {     \
