@@ -362,6 +362,7 @@ const struct img_format img_vdi = {
 	.name = "vdi",
 	.title = "VirtualBox disk image",
 	.options = vdi_options,
+	.backing = true,
 	.probe = vdi_probe,
 	.open = vdi_open,
 	.close = vdi_close,

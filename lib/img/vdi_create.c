@@ -5,6 +5,7 @@
 #include "base/bits.h"
 #include "base/mem.h"
 #include "img/vdi_int.h"
+#include "img/vhd_parent.h"
 
 #define MB          (1u << 20)
 #define DEFAULT_MAP 4096 /* where the map begins */
@@ -65,6 +66,27 @@ const struct img_option_desc vdi_options[] = {
 };
 /* clang-format on */
 
+/* Makes it one in front of a parent, which is found by its identifier, in the same folder. */
+static int header_parent(struct vdi_header *h, const struct img_target *t,
+			 const struct img_create_opts *opts, struct err *err)
+{
+	struct img *parent;
+	int rc;
+
+	if (strchr(opts->backing_path, '/'))
+		return err_set(err, EINVAL,
+			       "the parent of a VDI image is in the same folder, '%s' "
+			       "is not",
+			       opts->backing_path);
+	rc = parent_open_new(t, opts, &img_vdi, &parent, err);
+	if (rc)
+		return rc;
+	h->type = le32_make(VDI_DIFF);
+	h->parent = ((struct vdi *)parent->priv)->h.create;
+	h->parent_modify = ((struct vdi *)parent->priv)->h.modify;
+	return img_close(parent);
+}
+
 int vdi_create(struct img_target *t, const struct img_create_opts *opts,
 	       struct err *err)
 {
@@ -89,7 +111,14 @@ int vdi_create(struct img_target *t, const struct img_create_opts *opts,
 			       "%llu bytes do not fit in a VDI image with blocks of %u "
 			       "bytes: use larger blocks",
 			       (unsigned long long)opts->size, block);
+	if (opts->backing_path && fixed)
+		return err_set(err, EINVAL, "a static image has no parent");
 	rc = header_fill(&h, size, block, (uint32_t)n, fixed);
+	if (!rc && opts->backing_path) {
+		rc = header_parent(&h, t, opts, err);
+		if (rc)
+			return rc;
+	}
 	end = le32_get(h.data_off) + (fixed ? n * block : 0);
 	/* The header, which makes it an image, is last. */
 	if (!rc && !file_is_device(f))

@@ -382,6 +382,7 @@ const struct img_format img_vhd = {
 	.title = "Virtual PC, Hyper-V and Azure disk (VHD)",
 	.aliases = (const char *const[]){"vhd", NULL},
 	.options = vhd_options,
+	.backing = true,
 	.probe = vhd_probe,
 	.open = vhd_open,
 	.check_backing = vhd_check_backing,

@@ -1,4 +1,5 @@
-/* img/vhd_create.c - makes empty VHD images, fixed and dynamic. One thread. */
+/* img/vhd_create.c - makes empty VHD images. One thread. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -6,8 +7,9 @@
 #include "base/bits.h"
 #include "base/mem.h"
 #include "img/vhd_int.h"
+#include "img/vhd_parent.h"
 
-enum { HEADER_AT = 512, BAT_AT = 1536, DEFAULT_BLOCK = 2 << 20 };
+enum { HEADER_AT = 512, BAT_AT = 1536, DEFAULT_BLOCK = 2 << 20, NAME_LEN = 4096 };
 
 /* What Hyper-V mounts. */
 #define MAX_DYNAMIC (2040ull << 30)
@@ -54,7 +56,7 @@ void vhd_header_seal(struct vhd_header *h)
 
 /* Readers take the disk's size from the geometry or from the size field, depending on who made the image; of
  * images by "win " (Hyper-V) they all take the size field, which is exact. */
-static int footer_fill(struct vhd_footer *f, uint64_t size, bool fixed)
+static int footer_fill(struct vhd_footer *f, uint64_t size, unsigned type)
 {
 	time_t now = time(NULL);
 
@@ -62,14 +64,14 @@ static int footer_fill(struct vhd_footer *f, uint64_t size, bool fixed)
 	memcpy(f->cookie, "conectix", 8);
 	f->features = be32_make(2); /* always set */
 	f->version = be32_make(0x00010000);
-	f->header_off = be64_make(fixed ? UINT64_MAX : HEADER_AT);
+	f->header_off = be64_make(type == VHD_FIXED ? UINT64_MAX : HEADER_AT);
 	f->time = be32_make(now > VHD_EPOCH ? (uint32_t)(now - VHD_EPOCH) : 0);
 	memcpy(f->creator, "win ", 4);
 	f->creator_version = be32_make(0x000a0000);
 	memcpy(f->creator_os, "Wi2k", 4);
 	f->original_size = f->size = be64_make(size);
 	vhd_geometry(size, f);
-	f->type = be32_make(fixed ? VHD_FIXED : VHD_DYNAMIC);
+	f->type = be32_make(type);
 	if (guid_make(&f->id, true))
 		return -EIO;
 	vhd_footer_seal(f);
@@ -78,7 +80,6 @@ static int footer_fill(struct vhd_footer *f, uint64_t size, bool fixed)
 
 static void header_fill(struct vhd_header *h, uint32_t block, uint32_t n)
 {
-	memset(h, 0, sizeof(*h));
 	memcpy(h->cookie, "cxsparse", 8);
 	h->data_off = be64_make(UINT64_MAX);
 	h->bat_off = be64_make(BAT_AT);
@@ -97,26 +98,69 @@ static int create_fixed(struct img_file *f, uint64_t size, struct vhd_footer *fo
 	return rc ? rc : file_write(f, footer, size, sizeof(*footer));
 }
 
+/* `h` has what there is to say about a parent, `name` its name, if it has one. */
 static int create_dynamic(struct img_file *f, uint64_t size, uint32_t block,
-			  struct vhd_footer *footer)
+			  struct vhd_footer *footer, struct vhd_header *h,
+			  const uint8_t name[NAME_LEN])
 {
 	uint32_t n = (uint32_t)(size / block + !!(size % block));
-	uint64_t bat_len = align_up(4ull * n, 512);
-	struct vhd_header h;
+	uint64_t bat_len = align_up(4ull * n, 512), end = BAT_AT + bat_len;
 	uint8_t *bat = mem_new(1, bat_len + 1);
 	int rc;
 
 	if (!bat)
 		return -ENOMEM;
 	memset(bat, 0xff, bat_len);
-	header_fill(&h, block, n);
+	if (name) {
+		h->locators[0].off = be64_make(end);
+		end += NAME_LEN;
+	}
+	header_fill(h, block, n);
 	rc = file_write(f, bat, BAT_AT, bat_len);
 	free(bat);
+	if (!rc && name)
+		rc = file_write(f, name, BAT_AT + bat_len, NAME_LEN);
 	if (!rc)
-		rc = file_write(f, footer, BAT_AT + bat_len, sizeof(*footer));
+		rc = file_write(f, footer, end, sizeof(*footer));
 	if (!rc)
-		rc = file_write(f, &h, HEADER_AT, sizeof(h));
+		rc = file_write(f, h, HEADER_AT, sizeof(*h));
 	return rc ? rc : file_write(f, footer, 0, sizeof(*footer));
+}
+
+/* Tells the header of its parent, and puts the relative name, as Windows has it, at `name`. */
+static int header_parent(struct vhd_header *h, const struct img_target *t,
+			 const struct img_create_opts *opts, uint8_t name[NAME_LEN],
+			 struct err *err)
+{
+	char *win = NULL;
+	struct img *parent;
+	size_t len;
+	int rc = parent_open_new(t, opts, &img_vhd, &parent, err);
+
+	if (rc)
+		return rc;
+	h->parent_id = ((struct vhd *)parent->priv)->footer.id;
+	h->parent_time = ((struct vhd *)parent->priv)->footer.time;
+	img_close(parent);
+	if (asprintf(&win, "%s%s", *opts->backing_path == '/' ? "" : ".\\",
+		     opts->backing_path) < 0)
+		return err_set(err, ENOMEM, "no memory");
+	for (char *p = win; *p; p++)
+		if (*p == '/')
+			*p = '\\';
+	len = utf8_to_utf16(win, name, NAME_LEN, false);
+	free(win);
+	win = strdup(opts->backing_path);
+	if (!len || !win ||
+	    !utf8_to_utf16(parent_base(win), h->parent_name, sizeof(h->parent_name),
+			   true))
+		rc = err_set(err, ENAMETOOLONG, "the parent's name '%s' does not fit",
+			     opts->backing_path);
+	free(win);
+	memcpy(h->locators[0].code, *opts->backing_path == '/' ? "W2ku" : "W2ru", 4);
+	h->locators[0].space = be32_make(NAME_LEN);
+	h->locators[0].len = be32_make((uint32_t)len);
+	return rc;
 }
 
 /* clang-format off */
@@ -138,7 +182,10 @@ int vhd_create(struct img_target *t, const struct img_create_opts *opts,
 		opts->cluster_size ? opts->cluster_size : (uint64_t)DEFAULT_BLOCK);
 	bool fixed = !strcmp(kind, "fixed");
 	uint64_t size = align_up(opts->size, 512);
+	uint8_t name[NAME_LEN] = {0};
+	struct vhd_header header = {0};
 	struct vhd_footer footer;
+	bool diff = opts->backing_path;
 	int rc;
 
 	if (!is_pow2(block) || block < VHD_MIN_BLOCK || block > VHD_MAX_BLOCK)
@@ -152,9 +199,20 @@ int vhd_create(struct img_target *t, const struct img_create_opts *opts,
 			       "%llu bytes do not fit in a VHD image, which holds 2040 "
 			       "GiB: use vhdx",
 			       (unsigned long long)opts->size);
-	rc = footer_fill(&footer, size, fixed);
+	if (diff && fixed)
+		return err_set(err, EINVAL, "a fixed image has no parent");
+	if (diff) {
+		rc = header_parent(&header, t, opts, name, err);
+		if (rc)
+			return rc;
+	}
+	rc = footer_fill(&footer, size,
+			 fixed  ? VHD_FIXED
+			 : diff ? VHD_DIFF
+				: VHD_DYNAMIC);
 	if (!rc)
 		rc = fixed ? create_fixed(t->file, size, &footer)
-			   : create_dynamic(t->file, size, (uint32_t)block, &footer);
+			   : create_dynamic(t->file, size, (uint32_t)block, &footer,
+					    &header, diff ? name : NULL);
 	return rc ? err_sys(err, -rc, "cannot write the image") : 0;
 }

@@ -1,6 +1,6 @@
 /*
- * img/vhd_parent.c - the parents of differencing VHD images: locators, identifiers. While an image is opened;
- * one thread.
+ * img/vhd_parent.c - the parents of differencing images: VHD's locators and identifiers, and what VDI and VHDX
+ * share with it. While an image is opened or made; one thread.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -9,13 +9,12 @@
 #include "base/bits.h"
 #include "base/mem.h"
 #include "img/vhd_int.h"
+#include "img/vhd_parent.h"
 
 enum { MAX_PATH_BYTES = 4096 };
 
-/* A candidate for the parent's path; takes `name` over. Is there such a file that may be opened? */
-static bool try_name(struct vhd *v, char *name)
+bool parent_try(struct img *img, char *name)
 {
-	struct img *img = v->img;
 	char *path = NULL;
 	bool there;
 
@@ -27,7 +26,6 @@ static bool try_name(struct vhd *v, char *name)
 				&path, NULL) &&
 		!access(path, F_OK);
 	free(path);
-	/* The first one stays when there is none, for the message. */
 	if (there || !img->backing_path) {
 		free(img->backing_path);
 		img->backing_path = name;
@@ -35,6 +33,38 @@ static bool try_name(struct vhd *v, char *name)
 		free(name);
 	}
 	return there;
+}
+
+char *parent_base(char *path)
+{
+	char *slash = path ? strrchr(path, '/') : NULL;
+
+	if (slash)
+		memmove(path, slash + 1, strlen(slash + 1) + 1);
+	return path;
+}
+
+int parent_open_new(const struct img_target *t, const struct img_create_opts *opts,
+		    const struct img_format *fmt, struct img **out, struct err *err)
+{
+	struct img_opts o = {.format = opts->backing_format,
+			     .read_only = true,
+			     .no_lock = true,
+			     .allow_external = opts->allow_external};
+	char *path;
+	int rc = extern_resolve(t->path, opts->backing_path, "parent",
+				opts->allow_external, &path, err);
+
+	if (rc)
+		return rc;
+	rc = img_open(path, &o, out, err);
+	free(path);
+	if (rc || (*out)->fmt == fmt)
+		return rc;
+	rc = err_set(err, EINVAL, "the parent of a %s image is of format %s, not %s",
+		     fmt->name, fmt->name, (*out)->fmt->name);
+	img_close(*out);
+	return rc;
 }
 
 /* The path of a locator, NULL: none, or not a path. */
@@ -63,15 +93,6 @@ static char *locator_path(struct vhd *v, const struct vhd_locator *l)
 	return path;
 }
 
-static char *base_of(char *path)
-{
-	char *slash = path ? strrchr(path, '/') : NULL;
-
-	if (slash)
-		memmove(path, slash + 1, strlen(slash + 1) + 1);
-	return path;
-}
-
 int vhd_parent_find(struct vhd *v, struct err *err)
 {
 	/* Relative names come first: the whole folder may have been moved. */
@@ -92,14 +113,15 @@ int vhd_parent_find(struct vhd *v, struct err *err)
 				if (memcmp(l->code, codes[c], 4))
 					continue;
 				name = locator_path(v, l);
-				found = try_name(v, base ? base_of(name) : name);
+				found = parent_try(img,
+						   base ? parent_base(name) : name);
 			}
 	if (!found) {
 		name = utf16_to_utf8(v->header.parent_name,
 				     sizeof(v->header.parent_name), true);
 		if (name)
 			path_from_windows(name);
-		try_name(v, base_of(name));
+		parent_try(img, parent_base(name));
 	}
 	if (!img->backing_path)
 		return err_set(err, EINVAL,

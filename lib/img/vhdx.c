@@ -286,6 +286,7 @@ const struct img_format img_vhdx = {
 	.name = "vhdx",
 	.title = "Hyper-V disk (VHDX)",
 	.options = vhdx_options,
+	.backing = true,
 	.probe = vhdx_probe,
 	.open = vhdx_open,
 	.check_backing = vhdx_check_backing,

@@ -1,9 +1,11 @@
-/* img/vhdx_create.c - makes empty VHDX images, fixed and dynamic. One thread. */
+/* img/vhdx_create.c - makes empty VHDX images. One thread. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/bits.h"
 #include "base/mem.h"
+#include "img/vhd_parent.h"
 #include "img/vhdx_int.h"
 
 /* clang-format off */
@@ -23,6 +25,7 @@ struct layout {
 	uint64_t log_len, meta_off, bat_off, bat_len, data_off, end;
 	uint32_t block, sector;
 	bool fixed;
+	char *parent_link, *parent_name; /* NULL: none; owned */
 };
 
 enum { LOG_AT = VHDX_MB, ITEMS_AT = 65536 };
@@ -41,7 +44,7 @@ static int layout_plan(struct layout *l, const struct img_create_opts *o,
 {
 	const struct img_option *v = o->options;
 	unsigned n = o->n_options;
-	uint64_t block, log;
+	uint64_t block, log, chunks;
 
 	l->fixed = !strcmp(img_option_text(v, n, "subformat", "dynamic"), "fixed");
 	l->sector = (uint32_t)img_option_number(v, n, "logical_sector_size", 512);
@@ -66,8 +69,11 @@ static int layout_plan(struct layout *l, const struct img_create_opts *o,
 	l->block = (uint32_t)block;
 	l->chunk_ratio = VHDX_CHUNK_SECTORS * l->sector / block;
 	l->n_blocks = l->size / block + !!(l->size % block);
-	l->n_entries =
-		l->n_blocks ? l->n_blocks + (l->n_blocks - 1) / l->chunk_ratio : 0;
+	chunks = (l->n_blocks + l->chunk_ratio - 1) / l->chunk_ratio;
+	if (o->backing_path)
+		l->n_entries = chunks * (l->chunk_ratio + 1);
+	else
+		l->n_entries = l->n_blocks ? l->n_blocks + chunks - 1 : 0;
 	l->log_len = log;
 	l->meta_off = LOG_AT + log;
 	l->bat_off = l->meta_off + VHDX_MB;
@@ -119,12 +125,65 @@ static int regions_write(struct img_file *f, const struct layout *l)
 	return rc;
 }
 
+/* The parent locator: two keys and their values, in UTF-16. Its length; 0: too long. */
+static uint32_t locator_fill(uint8_t *raw, size_t max, const struct layout *l)
+{
+	const char *texts[] = {"parent_linkage", l->parent_link, "relative_path",
+			       l->parent_name};
+	struct vhdx_locator *head = (void *)raw;
+	struct vhdx_locator_entry *e = (void *)(head + 1);
+	size_t at = sizeof(*head) + 2 * sizeof(*e);
+
+	head->type = vhdx_locator_type;
+	head->n = le16_make(2);
+	for (unsigned i = 0; i < 4; i++) {
+		size_t n = utf8_to_utf16(texts[i], raw + at, max - at, false);
+
+		if (!n)
+			return 0;
+		if (i % 2) {
+			e[i / 2].value_off = le32_make((uint32_t)at);
+			e[i / 2].value_len = le16_make((uint16_t)n);
+		} else {
+			e[i / 2].key_off = le32_make((uint32_t)at);
+			e[i / 2].key_len = le16_make((uint16_t)n);
+		}
+		at += n;
+	}
+	return (uint32_t)at;
+}
+
+/* What the locator will say. */
+static int parent_take(struct layout *l, const struct img_target *t,
+		       const struct img_create_opts *opts, struct err *err)
+{
+	char id[GUID_TEXT];
+	struct img *parent;
+	int rc = parent_open_new(t, opts, &img_vhdx, &parent, err);
+
+	if (rc)
+		return rc;
+	guid_format(&((struct vhdx *)parent->priv)->header.data_write, false, id);
+	img_close(parent);
+	l->parent_link = strdup(id);
+	if (asprintf(&l->parent_name, "%s%s", *opts->backing_path == '/' ? "" : ".\\",
+		     opts->backing_path) < 0)
+		l->parent_name = NULL;
+	if (!l->parent_link || !l->parent_name)
+		return err_set(err, ENOMEM, "no memory");
+	for (char *p = l->parent_name; *p; p++)
+		if (*p == '/')
+			*p = '\\';
+	return 0;
+}
+
 /* The items, one behind the other. */
 struct items {
 	struct vhdx_params params;
 	le64 size;
 	struct guid disk_id;
 	le32 sector, physical;
+	uint8_t parent[8192];
 };
 
 static int metadata_write(struct img_file *f, const struct layout *l)
@@ -140,13 +199,19 @@ static int metadata_write(struct img_file *f, const struct layout *l)
 	/* clang-format on */
 	struct vhdx_metadata *m = NEW(struct vhdx_metadata);
 	struct items items = {
-		.params = {le32_make(l->block), le32_make(l->fixed)},
+		.params = {le32_make(l->block),
+			   le32_make(l->fixed | (l->parent_name ? 2u : 0))},
 		.size = le64_make(l->size),
 		.sector = le32_make(l->sector),
 		.physical = le32_make(4096),
 	};
+	uint32_t parent_len = 0;
 	int rc = m ? guid_make(&items.disk_id, false) : -ENOMEM;
 
+	if (!rc && l->parent_name) {
+		parent_len = locator_fill(items.parent, sizeof(items.parent), l);
+		rc = parent_len ? 0 : -ENAMETOOLONG;
+	}
 	if (!rc) {
 		memcpy(m->mark, "metadata", 8);
 		m->n = le16_make(ARRAY_LEN(rows));
@@ -157,6 +222,16 @@ static int metadata_write(struct img_file *f, const struct layout *l)
 				.len = le32_make(rows[i].len),
 				.flags = le32_make(rows[i].flags),
 			};
+		if (parent_len) {
+			m->n = le16_make(ARRAY_LEN(rows) + 1);
+			m->v[ARRAY_LEN(rows)] = (struct vhdx_item){
+				.id = vhdx_item_ids[ITEM_PARENT],
+				.off = le32_make(ITEMS_AT +
+						 offsetof(struct items, parent)),
+				.len = le32_make(parent_len),
+				.flags = le32_make(4),
+			};
+		}
 		rc = file_write(f, m, l->meta_off, sizeof(*m));
 	}
 	if (!rc)
@@ -197,6 +272,27 @@ static int mark_write(struct img_file *f)
 	return file_write(f, mark, 0, sizeof(mark));
 }
 
+static int image_write(struct img_file *f, const struct layout *l)
+{
+	int rc;
+
+	if (file_is_device(f))
+		rc = l->end > file_size(f) ? -ENOSPC
+					   : file_zero(f, 0, l->data_off, true);
+	else
+		rc = file_truncate(f, l->end);
+	if (!rc)
+		rc = bat_write(f, l);
+	if (!rc)
+		rc = metadata_write(f, l);
+	if (!rc)
+		rc = regions_write(f, l);
+	if (!rc)
+		rc = headers_write(f, l);
+	/* What makes it an image is last. */
+	return rc ? rc : mark_write(f);
+}
+
 int vhdx_create(struct img_target *t, const struct img_create_opts *opts,
 		struct err *err)
 {
@@ -205,22 +301,13 @@ int vhdx_create(struct img_target *t, const struct img_create_opts *opts,
 
 	if (rc)
 		return rc;
-	if (file_is_device(t->file))
-		rc = l.end > file_size(t->file)
-			     ? -ENOSPC
-			     : file_zero(t->file, 0, l.data_off, true);
-	else
-		rc = file_truncate(t->file, l.end);
-	if (!rc)
-		rc = bat_write(t->file, &l);
-	if (!rc)
-		rc = metadata_write(t->file, &l);
-	if (!rc)
-		rc = regions_write(t->file, &l);
-	if (!rc)
-		rc = headers_write(t->file, &l);
-	/* What makes it an image is last. */
-	if (!rc)
-		rc = mark_write(t->file);
-	return rc ? err_sys(err, -rc, "cannot write the image") : 0;
+	if (opts->backing_path && l.fixed)
+		return err_set(err, EINVAL, "a fixed image has no parent");
+	if (opts->backing_path)
+		rc = parent_take(&l, t, opts, err);
+	if (!rc && (rc = image_write(t->file, &l)))
+		err_sys(err, -rc, "cannot write the image");
+	free(l.parent_link);
+	free(l.parent_name);
+	return rc;
 }

@@ -5,6 +5,7 @@
 
 #include "base/bits.h"
 #include "base/mem.h"
+#include "img/vhd_parent.h"
 #include "img/vhdx_int.h"
 
 /* The value of a key, as UTF-8; NULL: it is not there. */
@@ -32,38 +33,6 @@ static char *value_of(const uint8_t *raw, uint32_t len, const char *key)
 	return NULL;
 }
 
-/* Takes `name` over. Is there such a file that may be opened? The first name stays for the message. */
-static bool try_name(struct img *img, char *name)
-{
-	char *path = NULL;
-	bool there;
-
-	if (!name || !*name) {
-		free(name);
-		return false;
-	}
-	there = !extern_resolve(img->path, name, "parent", img->opts.allow_external,
-				&path, NULL) &&
-		!access(path, F_OK);
-	free(path);
-	if (there || !img->backing_path) {
-		free(img->backing_path);
-		img->backing_path = name;
-	} else {
-		free(name);
-	}
-	return there;
-}
-
-static char *base_of(char *path)
-{
-	char *slash = path ? strrchr(path, '/') : NULL;
-
-	if (slash)
-		memmove(path, slash + 1, strlen(slash + 1) + 1);
-	return path;
-}
-
 static void parent_search(struct img *img, const uint8_t *raw, uint32_t len)
 {
 	static const char *const keys[] = {"relative_path", "absolute_win32_path",
@@ -77,7 +46,7 @@ static void parent_search(struct img *img, const uint8_t *raw, uint32_t len)
 
 			if (name)
 				path_from_windows(name);
-			found = try_name(img, base ? base_of(name) : name);
+			found = parent_try(img, base ? parent_base(name) : name);
 		}
 }
 

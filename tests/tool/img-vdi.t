@@ -3,6 +3,7 @@
 # differencing ones and old versions come from vhd-images.py. TAP.
 . "$(dirname "$0")/../lib.sh"
 imgio=$O/tests/progs/imgio
+img=$O/vm-img
 make="python3 $(cd "$(dirname "$0")" && pwd)/vhd-images.py"
 cd "$TMP" || exit 1
 SEED=${SEED:-1}
@@ -109,4 +110,16 @@ t 'but read' sh -c "$make vdi a.vdi data=disk.raw entry2=1 && $imgio -r a.vdi ca
 t 'making one with blocks of 3 bytes' fails 'a power of two' "$imgio" create y.vdi vdi 1M cluster=3
 t 'making a too large one' fails 'use larger blocks' "$imgio" create y.vdi vdi 1048576G
 t 'nothing is left of it' [ ! -e y.vdi ]
+
+# ---- in front of a parent, made here ----
+made_child() {
+	rm -f parent.vdi kid.vdi
+	cp disk.raw model.raw
+	"$img" convert -q -O vdi disk.raw parent.vdi && "$img" create -q -f vdi -b parent.vdi -F vdi kid.vdi &&
+		same kid.vdi disk.raw && timeout 100 "$imgio" -n kid.vdi random 1 400 3 30000 model.raw &&
+		same kid.vdi model.raw && timeout 100 "$imgio" -n kid.vdi random 2 100 1 3000000 model.raw &&
+		same kid.vdi model.raw && same parent.vdi disk.raw
+}
+t 'an image in front of a parent is made and written' made_child
+t 'a parent of another format is refused' fails 'is of format raw' "$img" create -q -f vdi -b disk.raw -F raw z.vdi
 done_testing

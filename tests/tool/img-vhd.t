@@ -3,6 +3,7 @@
 # differencing ones, other creators' and damaged ones come from vhd-images.py. TAP.
 . "$(dirname "$0")/../lib.sh"
 imgio=$O/tests/progs/imgio
+img=$O/vm-img
 make="python3 $(cd "$(dirname "$0")" && pwd)/vhd-images.py"
 cd "$TMP" || exit 1
 SEED=${SEED:-1}
@@ -145,4 +146,16 @@ t 'overlapping blocks are not written' bad 'overlap' entry1=20
 t 'a block over the table is not written' bad 'over the tables' entry1=2
 t 'making a too large one' fails 'use vhdx' "$imgio" create y.vhd vpc 3000G
 t 'making one with blocks of 3 bytes' fails 'a power of two' "$imgio" create y.vhd vpc 1M cluster=3
+
+# ---- in front of a parent, made here ----
+made_child() {
+	rm -f parent.vhd kid.vhd
+	cp disk.raw model.raw
+	"$img" convert -q -O vpc disk.raw parent.vhd && "$img" create -q -f vpc -b parent.vhd -F vpc kid.vhd &&
+		same kid.vhd disk.raw && timeout 100 "$imgio" -n kid.vhd random 1 400 3 30000 model.raw &&
+		same kid.vhd model.raw && timeout 100 "$imgio" -n kid.vhd random 2 100 1 3000000 model.raw &&
+		same kid.vhd model.raw && same parent.vhd disk.raw
+}
+t 'an image in front of a parent is made and written' made_child
+t 'a parent of another format is refused' fails 'is of format raw' "$img" create -q -f vpc -b disk.raw -F raw z.vhd
 done_testing

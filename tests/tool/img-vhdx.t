@@ -177,4 +177,16 @@ t 'overlapping blocks are not written' bad 'overlaps' entry2=0x400006
 t 'a block over the log is not written' bad 'overlaps' entry2=0x100006
 t 'making a too large one' fails '64 TiB' "$img" create -q -f vhdx y.vhdx 100T
 t 'making one with blocks of 3 bytes' fails 'a power of two' "$img" create -q -f vhdx -o block_size=3 y.vhdx 1M
+
+# ---- in front of a parent, made here ----
+made_child() {
+	rm -f parent.vhdx kid.vhdx
+	cp disk.raw model.raw
+	"$img" convert -q -O vhdx disk.raw parent.vhdx && "$img" create -q -f vhdx -b parent.vhdx -F vhdx kid.vhdx &&
+		same kid.vhdx disk.raw && timeout 100 "$imgio" -n kid.vhdx random 1 400 3 30000 model.raw &&
+		same kid.vhdx model.raw && timeout 100 "$imgio" -n kid.vhdx random 2 100 1 3000000 model.raw &&
+		same kid.vhdx model.raw && same parent.vhdx disk.raw
+}
+t 'an image in front of a parent is made and written' made_child
+t 'a parent of another format is refused' fails 'is of format raw' "$img" create -q -f vhdx -b disk.raw -F raw z.vhdx
 done_testing

@@ -1,0 +1,20 @@
+/* img/vhd_parent.h - finding the parents of differencing images, for VDI, VHD and VHDX. One thread. */
+#ifndef IMG_VHD_PARENT_H
+#define IMG_VHD_PARENT_H
+
+#include "img/img_int.h"
+
+/*
+ * A candidate for the parent's path, which is taken over (NULL is fine). Is there such a file that may be
+ * opened? Then it is img->backing_path; so is the first one, for the message, when there is none.
+ */
+bool parent_try(struct img *img, char *name);
+
+/* The name without folders, in place. */
+char *parent_base(char *path);
+
+/* Opens, read-only, what is to be the parent of the image that is made, which must be of format `fmt`. */
+int parent_open_new(const struct img_target *t, const struct img_create_opts *opts,
+		    const struct img_format *fmt, struct img **out, struct err *err);
+
+#endif
