@@ -118,6 +118,12 @@ int vdi_flush(struct img *img);
 int vdi_write_all(struct vdi *v, bool durable);
 int vdi_header_write(struct vdi *v);
 
+/* ---- vdi_check.c ---- */
+
+int vdi_check(struct img *img, struct img_check *c, struct err *err);
+int vdi_resize(struct img *img, uint64_t size, enum img_prealloc prealloc,
+	       struct err *err);
+
 /* ---- vdi_create.c ---- */
 
 extern const struct img_option_desc vdi_options[];

@@ -62,7 +62,7 @@ int parent_open_new(const struct img_target *t, const struct img_create_opts *op
 	if (rc || (*out)->fmt == fmt)
 		return rc;
 	rc = err_set(err, EINVAL, "the parent of a %s image is of format %s, not %s",
-		     fmt->name, fmt->name, (*out)->fmt->name);
+		     fmt->name, (*out)->fmt->name, fmt->name);
 	img_close(*out);
 	return rc;
 }

@@ -111,6 +111,36 @@ t 'making one with blocks of 3 bytes' fails 'a power of two' "$imgio" create y.v
 t 'making a too large one' fails 'use larger blocks' "$imgio" create y.vdi vdi 1048576G
 t 'nothing is left of it' [ ! -e y.vdi ]
 
+# ---- checking, repairing, other sizes ----
+resized() { # resized SIZE OPTIONS
+	rm -f r.vdi
+	cp disk.raw model.raw && truncate -s "$1" model.raw && qemu-img convert -O vdi ${2:+-o "$2"} disk.raw r.vdi &&
+		"$img" resize --shrink r.vdi "$1" && sound r.vdi model.raw &&
+		timeout 60 "$imgio" -n r.vdi random 1 200 2 70000 model.raw && sound r.vdi model.raw
+}
+t 'grows' resized 30M
+t 'grows, and its map has to move' resized 2000M
+t 'grows, static' resized 1500M static=on
+t 'shrinks' resized 5M
+t 'shrinks within a block' resized 11900416
+t 'shrinks to nothing' sh -c "$img resize --shrink r.vdi 0 && qemu-img check -q r.vdi"
+t 'grows and shrinks' sh -c "$img resize r.vdi 3G && $img resize --shrink r.vdi 1M && $img check r.vdi &&
+	qemu-img check -q r.vdi && truncate -s 1M z.raw && qemu-img compare -f vdi -F raw r.vdi z.raw"
+repaired() { # repaired OPTIONS...
+	$make vdi bad.vdi data=disk.raw "$@" && exits 3 "$img" check -q bad.vdi && "$img" repair bad.vdi &&
+		"$img" check bad.vdi && qemu-img check -q bad.vdi && "$imgio" bad.vdi write 5M 2M 7 && qemu-img check -q bad.vdi
+}
+t 'two blocks at one place are parted' repaired entry2=1
+t 'a block behind the end is let go' repaired entry3=77777
+t 'blocks that nobody has are given back' repaired entry1=0xffffffff
+t 'all at once' repaired entry0=2 entry1=0xffffffff entry3=1000 entry4=2
+t 'a sound image is' "$img" check x.vdi
+overlaid() { # both keep what they had
+	$make vdi bad.vdi data=disk.raw entry3=1 && "$imgio" -r bad.vdi cat >want.raw && "$img" repair bad.vdi &&
+		same bad.vdi want.raw
+}
+t 'repairing keeps the data' overlaid
+
 # ---- in front of a parent, made here ----
 made_child() {
 	rm -f parent.vdi kid.vdi
@@ -121,5 +151,6 @@ made_child() {
 		same kid.vdi model.raw && same parent.vdi disk.raw
 }
 t 'an image in front of a parent is made and written' made_child
+t 'it keeps its size' fails 'has its parent' "$img" resize kid.vdi 30M
 t 'a parent of another format is refused' fails 'is of format raw' "$img" create -q -f vdi -b disk.raw -F raw z.vdi
 done_testing

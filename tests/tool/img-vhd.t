@@ -157,5 +157,6 @@ made_child() {
 		same kid.vhd model.raw && same parent.vhd disk.raw
 }
 t 'an image in front of a parent is made and written' made_child
+t 'it keeps its size' fails 'has its parent' "$img" resize kid.vhd 30M
 t 'a parent of another format is refused' fails 'is of format raw' "$img" create -q -f vpc -b disk.raw -F raw z.vhd
 done_testing

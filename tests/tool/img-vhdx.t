@@ -188,5 +188,6 @@ made_child() {
 		same kid.vhdx model.raw && same parent.vhdx disk.raw
 }
 t 'an image in front of a parent is made and written' made_child
+t 'it keeps its size' fails 'has its parent' "$img" resize kid.vhdx 30M
 t 'a parent of another format is refused' fails 'is of format raw' "$img" create -q -f vhdx -b disk.raw -F raw z.vhdx
 done_testing
