@@ -131,6 +131,12 @@ int vhd_begin_write(struct img *img);
 int vhd_flush(struct img *img);
 int vhd_write_all(struct vhd *v, bool durable);
 
+/* ---- vhd_check.c ---- */
+
+int vhd_check(struct img *img, struct img_check *c, struct err *err);
+int vhd_resize(struct img *img, uint64_t size, enum img_prealloc prealloc,
+	       struct err *err);
+
 /* ---- vhd_create.c ---- */
 
 extern const struct img_option_desc vhd_options[];

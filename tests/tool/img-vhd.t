@@ -147,6 +147,46 @@ t 'a block over the table is not written' bad 'over the tables' entry1=2
 t 'making a too large one' fails 'use vhdx' "$imgio" create y.vhd vpc 3000G
 t 'making one with blocks of 3 bytes' fails 'a power of two' "$imgio" create y.vhd vpc 1M cluster=3
 
+# ---- checking, repairing, other sizes ----
+resized() { # resized SIZE [OPTIONS]
+	rm -f r.vhd
+	qemu-img convert -O vpc -o "force_size=on${2:+,$2}" disk.raw r.vhd && cp disk.raw model.raw &&
+		truncate -s "$1" model.raw && "$img" resize --shrink r.vhd "$1" && "$img" check r.vhd && sound r.vhd model.raw &&
+		timeout 60 "$imgio" -n r.vhd random 1 200 2 70000 model.raw && sound r.vhd model.raw && "$img" check r.vhd
+}
+t 'grows' resized 30M
+t 'grows, and its table has to move' resized 2000M
+t 'grows, fixed' resized 30M subformat=fixed
+t 'grows by a sector, fixed' resized 12001280 subformat=fixed
+t 'grows within a block' resized 12002304
+t 'shrinks' resized 5M
+t 'shrinks within a block' resized 11900416
+t 'shrinks, fixed' resized 5M subformat=fixed
+t 'grows and shrinks' sh -c "$img resize r.vhd 3G && $img resize --shrink r.vhd 1M && $img check r.vhd &&
+	truncate -s 1M z.raw && head -c 1M model.raw | cmp - z.raw -n 0 && $imgio -r r.vhd info | grep 'size 1048576'"
+tail_zero() { # what was behind the end does not come back
+	rm -f r.vhd
+	"$img" create -q -f vpc r.vhd 2M && "$imgio" r.vhd write 0 2M 9 && "$img" resize --shrink r.vhd 1M &&
+		"$img" resize r.vhd 2M && "$imgio" -r r.vhd cat | tail -c 1M | cmp -n 1048576 - /dev/zero
+}
+t 'what was cut off does not come back' tail_zero
+t 'more than 2040 GiB' fails 'use vhdx' "$img" resize r.vhd 3000G
+repaired() { # repaired OPTIONS...
+	$make vhd bad.vhd data=disk.raw block=65536 "$@" && exits 3 "$img" check -q bad.vhd && "$img" repair bad.vhd &&
+		"$img" check bad.vhd && "$imgio" bad.vhd write 5M 2M 7 && "$img" check bad.vhd &&
+		qemu-img convert -f vpc -O raw bad.vhd w.raw
+}
+t 'two blocks at one place are parted' repaired entry4=5
+t 'as qemu-img reads it' same bad.vhd w.raw
+t 'overlapping blocks are parted' repaired entry3=30
+t 'a block behind the end is let go' repaired entry3=7777777
+t 'a block over the tables is let go' repaired entry3=3
+t 'a missing footer' repaired footer=none
+t 'a damaged footer' repaired footer=damaged
+t 'room that nobody has is given back' repaired entry4=0xffffffff
+t 'all at once' repaired entry3=30 entry4=0xffffffff entry5=2 entry9=88888888 footer=none
+t 'a sound image is' "$img" check x.vhd
+
 # ---- in front of a parent, made here ----
 made_child() {
 	rm -f parent.vhd kid.vhd

@@ -219,11 +219,12 @@ static void crash_check(const struct crash_state *s, const char *path,
 		if (!o.read_only) {
 			struct img_check c = {0};
 
-			if (!img_check(img, &c, &err))
-				assert_int_equal(c.corruptions, 0);
 			memset(crash_got, 7, 400000);
 			assert_int_equal(img_write(img, crash_got, 100000, 400000), 0);
 			assert_int_equal(img_flush(img), 0);
+			/* What readers see to themselves, like a missing footer, is right now. */
+			if (!img_check(img, &c, &err))
+				assert_int_equal(c.corruptions, 0);
 		}
 		assert_int_equal(img_close(img), 0);
 	}
