@@ -486,8 +486,6 @@ static int plan_target(struct copy *c)
 	c->ordered = c->codec || dst->one_pass;
 	if (c->unit)
 		c->chunk = max_u64(c->unit, CHUNK - CHUNK % c->unit);
-	else if (dst->unit > CHUNK && is_pow2(dst->unit))
-		c->chunk = min_u64(dst->unit, 8u << 20);
 	return 0;
 }
 

@@ -119,7 +119,7 @@ int img_create(const char *path, const struct img_create_opts *opts, struct err 
 		rc = err_set(err, ENOTSUP, "an empty image of format %s cannot be made",
 			     fmt->name);
 	if (!rc)
-		rc = target_begin(&t, path, o.replace, err);
+		rc = target_begin(&t, path, &o, err);
 	if (!rc) {
 		rc = file_is_device(t.file) ? 0 : file_truncate(t.file, 0);
 		rc = rc ? err_sys(err, -rc, "cannot empty '%s'", path)
@@ -171,10 +171,9 @@ int img_target_new(const char *path, const struct img_create_opts *opts,
 	*out = NULL;
 	*img = NULL;
 	if (!rc)
-		rc = strcmp(path, "-") ? target_begin(t, path, o.replace, err)
+		rc = strcmp(path, "-") ? target_begin(t, path, &o, err)
 				       : target_begin_stdout(t, err);
 	if (!rc) {
-		t->no_sync = o.no_sync;
 		rc = begin_image(t, fmt, &o, plan, img, err);
 		if (rc)
 			target_abort(t);

@@ -99,13 +99,14 @@ static int open_new(struct target_file *tf, struct err *err)
 	return 0;
 }
 
-static int file_begin(struct target_file *tf, bool replace, struct err *err)
+static int file_begin(struct target_file *tf, const struct img_target *t,
+		      struct err *err)
 {
 	/* The order of writes does not matter before it has its name. */
-	struct img_file_opts fo = {.no_sync = true, .eager = true};
+	struct img_file_opts fo = {.no_sync = true, .eager = !t->no_sync};
 	struct stat st = {0};
 	char *real;
-	int rc = examine_old(tf, replace, &st, err);
+	int rc = examine_old(tf, t->replace, &st, err);
 
 	if (rc)
 		return rc;
@@ -151,10 +152,10 @@ static struct target_file *file_new(const char *final, const char *name)
 }
 
 static int target_add(struct img_target *t, const char *final, const char *name,
-		      bool replace, struct err *err)
+		      struct err *err)
 {
 	struct target_file *tf = file_new(final, name);
-	int rc = tf ? file_begin(tf, replace, err)
+	int rc = tf ? file_begin(tf, t, err)
 		    : err_set(err, ENOMEM, "no memory to create '%s'", final);
 
 	if (rc) {
@@ -169,12 +170,14 @@ static int target_add(struct img_target *t, const char *final, const char *name,
 	return 0;
 }
 
-int target_begin(struct img_target *t, const char *path, bool replace, struct err *err)
+int target_begin(struct img_target *t, const char *path,
+		 const struct img_create_opts *opts, struct err *err)
 {
 	int rc;
 
-	*t = (struct img_target){.path = path, .replace = replace};
-	rc = target_add(t, path, NULL, replace, err);
+	*t = (struct img_target){
+		.path = path, .replace = opts->replace, .no_sync = opts->no_sync};
+	rc = target_add(t, path, NULL, err);
 	if (!rc)
 		t->file = t->files->file;
 	return rc;
@@ -218,7 +221,7 @@ int target_add_file(struct img_target *t, const char *name, struct img_file **ou
 		free(dir);
 		return err_set(err, ENOMEM, "no memory to create '%s'", name);
 	}
-	rc = target_add(t, path, name, t->replace, err);
+	rc = target_add(t, path, name, err);
 	free(dir);
 	free(path);
 	if (!rc)
