@@ -260,6 +260,9 @@ enum { IMG_FIX_LEAKS = 1, IMG_FIX_ERRORS = 2 };
 struct img_check {
 	/* set by the caller */
 	unsigned fix; /* IMG_FIX_...: what may be repaired; 0: nothing is written */
+	bool dry_run; /* only says what repairing would do */
+	const char *
+		undo_path; /* NULL: none. New file with what repairing changes (img/undo.h) */
 	void (*say)(void *ctx, const char *line); /* each finding; may be NULL */
 	void *ctx;
 	/* the answer */

@@ -8,7 +8,7 @@
 
 #include "base/bits.h"
 #include "base/mem.h"
-#include "img/qcow2_int.h"
+#include "img/qcow2_walk.h"
 
 enum { MIN_CLUSTER_BITS = 9, MAX_CLUSTER_BITS = 21, MAX_NAME = 1023 };
 #define MAX_SNAPSHOTS 65536
@@ -77,10 +77,13 @@ static int header_features(struct qcow2 *q, const struct qcow2_header *h,
 {
 	const char *path = q->img->path;
 
-	if (be32_get(h->crypt_method))
-		return err_set(err, ENOTSUP,
-			       "'%s' is encrypted (method %u), which is not supported",
-			       path, be32_get(h->crypt_method));
+	q->crypt = be32_get(h->crypt_method);
+	if (q->crypt && !q->img->read_only)
+		return err_set(
+			err, ENOTSUP,
+			"'%s' is encrypted (method %u): it can be looked at, but not "
+			"changed",
+			path, q->crypt);
 	q->codec = &codec_block_deflate;
 	if (q->incompatible & INC_COMPRESSION) {
 		if (h->compression > 1)
@@ -90,17 +93,19 @@ static int header_features(struct qcow2 *q, const struct qcow2_header *h,
 				       path, h->compression);
 		q->codec = h->compression ? &codec_block_zstd : &codec_block_deflate;
 	}
-	if (!q->img->read_only && q->incompatible & INC_CORRUPT)
+	if (q->img->read_only || q->img->opts.repair)
+		return 0;
+	if (q->incompatible & INC_CORRUPT)
 		return err_set(
 			err, EROFS,
 			"'%s' is marked corrupt: open it read-only, or repair it "
-			"with 'qemu-img check -r all' first",
+			"with 'vm-img repair' first",
 			path);
-	if (!q->img->read_only && q->incompatible & INC_DIRTY)
+	if (q->incompatible & INC_DIRTY)
 		return err_set(
 			err, EROFS,
 			"'%s' was not closed properly and its reference counts are out "
-			"of date: repair it with 'qemu-img check -r all' first",
+			"of date: repair it with 'vm-img repair' first",
 			path);
 	return 0;
 }
@@ -137,6 +142,14 @@ static int header_extensions(struct qcow2 *q, const uint8_t *head, uint64_t at,
 			q->img->backing_format = text_dup(p, len);
 		} else if (type == EXT_DATA_FILE && !q->data_name) {
 			q->data_name = text_dup(p, len);
+		} else if (type == EXT_CRYPTO && len == 16) {
+			q->crypto_off = be64_at(p);
+			q->crypto_len = be64_at(p + 8);
+		} else if (type == EXT_BITMAPS && len == 24 &&
+			   q->autoclear & AUTO_BITMAPS) {
+			q->bm_n = be32_get(*(const be32 *)p);
+			q->bm_bytes = be64_at(p + 8);
+			q->bm_off = be64_at(p + 16);
 		}
 		at += 8 + align_up(len, 8);
 	}
@@ -254,7 +267,8 @@ static int tables_load(struct qcow2 *q, const struct qcow2_header *h, struct err
 			       "entries",
 			       path, (unsigned long long)size,
 			       (unsigned long long)l1_n);
-	if (rt_n * 8 > MAX_RT_BYTES || (!rt_n && !q->img->read_only))
+	if (rt_n * 8 > MAX_RT_BYTES ||
+	    (!rt_n && !q->img->read_only && !q->img->opts.repair))
 		return err_set(err, EINVAL,
 			       "'%s' is damaged: reference count table of %u clusters",
 			       path, q->rt_clusters);
@@ -264,7 +278,8 @@ static int tables_load(struct qcow2 *q, const struct qcow2_header *h, struct err
 		return err_set(err, EINVAL, "'%s' is damaged: %u snapshots", path,
 			       q->n_snapshots);
 	rc = table_load(q, &q->l1, "L1 table", be64_get(h->l1_off), l1_n, err);
-	if (!rc && !q->img->read_only)
+	q->rt.off = be64_get(h->rt_off);
+	if (!rc && !q->img->read_only && !q->img->opts.repair)
 		rc = table_load(q, &q->rt, "reference count table", be64_get(h->rt_off),
 				rt_n, err);
 	q->img->size = size;
@@ -384,6 +399,7 @@ static void qcow2_info(struct img *img, struct img_info *info)
 	info->lazy_refcounts = q->compatible & COM_LAZY;
 	info->dirty = q->incompatible & INC_DIRTY;
 	info->corrupt = q->incompatible & INC_CORRUPT;
+	info->encrypted = q->crypt != 0;
 	info->has_bitmaps = q->autoclear & AUTO_BITMAPS;
 }
 
@@ -409,4 +425,7 @@ const struct img_format img_qcow2 = {
 	.stream_begin = qcow2_stream_begin,
 	.write_unit = qcow2_stream_write,
 	.create = qcow2_create,
+	.check = qcow2_check,
+	.can_fix = IMG_FIX_LEAKS | IMG_FIX_ERRORS,
+	.snapshots = &qcow2_snapshot_ops,
 };

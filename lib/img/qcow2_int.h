@@ -55,6 +55,8 @@ enum {
 	EXT_BACKING_FORMAT = 0xe2792aca,
 	EXT_FEATURE_NAMES = 0x6803f857,
 	EXT_DATA_FILE = 0x44415441,
+	EXT_BITMAPS = 0x23852875,
+	EXT_CRYPTO = 0x0537be77,
 };
 
 /* L1 and L2 entries */
@@ -124,8 +126,12 @@ struct qcow2 {
 	uint32_t rb_bits;  /* log2 of reference counts in a block */
 	uint64_t incompatible, compatible, autoclear;
 	const struct codec_block *codec;
+	uint32_t crypt; /* method of encryption; 0: none */
 	uint32_t n_snapshots;
 	uint64_t snapshots_off;
+	/* directory of persistent bitmaps, if it is valid; LUKS header */
+	uint32_t bm_n;
+	uint64_t bm_off, bm_bytes, crypto_off, crypto_len;
 
 	pthread_mutex_t flush_lock;
 	pthread_mutex_t lock;
@@ -164,6 +170,8 @@ int meta_flush(struct qcow2 *q, bool durable);
 /* A larger reference count table, for at least `entries`. No lock held. */
 int meta_grow_rt(struct qcow2 *q, uint64_t entries);
 void meta_fini(struct qcow2 *q);
+/* Forgets all slices and what was to be freed; nothing of it may be dirty or in use. */
+void meta_drop(struct qcow2 *q);
 
 /* ---- qcow2_ref.c: reference counts; lock held ---- */
 

@@ -21,6 +21,8 @@ static int entry_extent(const struct qcow2 *q, struct l2e v, uint64_t in,
 	case SUB_BACKING: e->kind = IMG_BACKING; return 0;
 	case SUB_ZERO: e->kind = IMG_ZERO; return 0;
 	case SUB_DATA:
+		if (q->crypt)
+			return -EACCES;
 		if (v.e & ENTRY_OFFSET & (q->cluster_size - 1))
 			return -EIO;
 		if (!q->data)
@@ -33,6 +35,8 @@ static int entry_extent(const struct qcow2 *q, struct l2e v, uint64_t in,
 	case SUB_COMPRESSED:
 		if (q->external)
 			return -EIO;
+		if (q->crypt)
+			return -EACCES;
 		e->kind = IMG_PACKED;
 		e->file = q->file;
 		e->file_off = compressed_off(q, v.e);

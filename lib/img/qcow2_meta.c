@@ -161,18 +161,27 @@ void table_set(struct table *t, uint64_t i, uint64_t v)
 	t->any_dirty = true;
 }
 
-void meta_fini(struct qcow2 *q)
+void meta_drop(struct qcow2 *q)
 {
 	while (q->n_slices)
 		slice_free(q, q->slices[q->n_slices - 1]);
+	for (unsigned i = 0; i < q->n_buckets; i++)
+		q->buckets[i] = NULL;
 	free(q->slices);
+	q->slices = NULL;
+	q->n_dirty = q->clock = 0;
+	unref_free(&q->fresh);
+	unref_free(&q->aging);
+}
+
+void meta_fini(struct qcow2 *q)
+{
+	meta_drop(q);
 	free(q->buckets);
 	free(q->l1.e);
 	free(q->l1.dirty);
 	free(q->rt.e);
 	free(q->rt.dirty);
-	unref_free(&q->fresh);
-	unref_free(&q->aging);
 	free(q->own);
 }
 
