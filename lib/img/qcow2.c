@@ -78,12 +78,12 @@ static int header_features(struct qcow2 *q, const struct qcow2_header *h,
 	const char *path = q->img->path;
 
 	q->crypt = be32_get(h->crypt_method);
-	if (q->crypt && !q->img->read_only)
-		return err_set(
-			err, ENOTSUP,
-			"'%s' is encrypted (method %u): it can be looked at, but not "
-			"changed",
-			path, q->crypt);
+	/* Its tables are not encrypted: they can be looked at. */
+	if (q->crypt &&
+	    !(q->img->read_only && (q->img->opts.repair || q->img->opts.no_backing)))
+		return err_set(err, ENOTSUP,
+			       "'%s' is encrypted (method %u), which is not supported",
+			       path, q->crypt);
 	q->codec = &codec_block_deflate;
 	if (q->incompatible & INC_COMPRESSION) {
 		if (h->compression > 1)

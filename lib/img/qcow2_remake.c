@@ -367,7 +367,7 @@ static int reload(struct remake *r, struct counts *k, uint64_t l1_off,
 	q->compatible = q->version >= 3 ? be64_get(h->compatible) : 0;
 	q->autoclear = q->version >= 3 ? be64_get(h->autoclear) : 0;
 	q->img->size = be64_get(h->size);
-	q->scan = 0;
+	q->scan = q->pack_at = 0;
 	q->virgin = (file_size(q->file) + q->cluster_size - 1) >> q->cluster_bits;
 	unpack_forget(q->img);
 	return q->img->writing ? own_build(q) : 0;

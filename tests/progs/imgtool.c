@@ -210,7 +210,7 @@ int main(int argc, char **argv)
 	argv += optind;
 	if (argc < 2)
 		return 2;
-	o.repair = !strcmp(argv[1], "repair");
+	o.repair = !strcmp(argv[1], "repair") || !strcmp(argv[1], "check");
 	o.read_only = !strcmp(argv[1], "check") || !strcmp(argv[1], "snapshots") ||
 		      !strcmp(argv[1], "cat");
 	if (!strcmp(argv[1], "undo") && argc > 2) {

@@ -42,9 +42,11 @@ bitmaps() {
 		agree x.qcow2
 }
 t 'sound: bitmaps' bitmaps
-luks() {
+luks() { # without a measurement of this computer's speed, which can fail
 	qemu-img create -q -f qcow2 --object secret,id=s,data=abc \
-		-o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10 x.qcow2 4M && agree x.qcow2
+		-o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10 x.qcow2 4M 2>err ||
+		{ grep -q 'accurate CPU usage' err; return; }
+	agree x.qcow2
 }
 t 'sound: LUKS' luks
 
