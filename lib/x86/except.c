@@ -158,15 +158,7 @@ static void gate_check(struct x86_cpu *c, const struct exc *e, const struct gate
 /* The gate's code segment; returns the privilege of the handler. */
 static unsigned gate_target(struct x86_cpu *c, const struct gate *g, struct desc *cs)
 {
-	if (sel_is_null(g->sel))
-		x86_raise_code(c, EX_GP, ext_bit(c));
-	desc_read(c, g->sel, EX_GP, false, cs);
-	if (!desc_is_code(cs) || cs->dpl > c->cpl)
-		x86_raise_code(c, EX_GP, sel_err(c, g->sel));
-	if (c->long_mode && (cs->seg.attr & (X86_ATTR_L | X86_ATTR_DB)) != X86_ATTR_L)
-		x86_raise_code(c, EX_GP, sel_err(c, g->sel));
-	if (!cs->present)
-		x86_raise_code(c, EX_NP, sel_err(c, g->sel));
+	gate_code(c, g->sel, cs);
 	if (in_v86(c) && (desc_is_conforming(cs) || cs->dpl != 0))
 		x86_raise_code(c, EX_GP, sel_err(c, g->sel));
 	return desc_is_conforming(cs) ? c->cpl : cs->dpl;

@@ -106,15 +106,7 @@ static void gate_open(struct x86_cpu *c, const struct desc *d, struct call_gate 
 	}
 	if (g->size == 2)
 		g->rip &= 0xffff;
-	if (sel_is_null(g->sel))
-		x86_raise_code(c, EX_GP, ext_bit(c));
-	desc_read(c, g->sel, EX_GP, false, cs);
-	if (!desc_is_code(cs) || cs->dpl > c->cpl)
-		x86_raise_code(c, EX_GP, sel_err(c, g->sel));
-	if (c->long_mode && (cs->seg.attr & (X86_ATTR_L | X86_ATTR_DB)) != X86_ATTR_L)
-		x86_raise_code(c, EX_GP, sel_err(c, g->sel));
-	if (!cs->present)
-		x86_raise_code(c, EX_NP, sel_err(c, g->sel));
+	gate_code(c, g->sel, cs);
 }
 
 /* A TSS or task gate as the target; d is its descriptor. */

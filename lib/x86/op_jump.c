@@ -127,24 +127,6 @@ INLINE void jump_legacy(struct x86_cpu *c, const struct insn *i, uint64_t rip)
 		jump_leave(c, i, rip);
 }
 
-INLINE void push_legacy(struct x86_cpu *c, const struct insn *i, unsigned size,
-			uint64_t v)
-{
-	uint32_t sp, *p;
-
-	if (size != 4 || !i->flat) {
-		stack_push(c, size, v);
-		return;
-	}
-	sp = get32(c, RSP) - 4;
-	p = write_ptr(c, sp, 4);
-	if (likely(p != NULL))
-		*p = (uint32_t)v;
-	else
-		mem_store_slow(c, sp, 4, v);
-	put32(c, RSP, sp);
-}
-
 void op_call(struct x86_cpu *c, const struct insn *i)
 {
 	legacy_target(c, i, c->block_rip + i->imm);

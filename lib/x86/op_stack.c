@@ -36,40 +36,26 @@ HANDLER(push, mi, 64)
 	push64(c, i, load64(c, ea_linear(c, i, 8, ACC_READ)));
 }
 
-INLINE void push_legacy(struct x86_cpu *c, const struct insn *i, unsigned size,
-			uint64_t v)
+INLINE void push_legacy_next(struct x86_cpu *c, const struct insn *i, unsigned size,
+			     uint64_t v)
 {
-	uint32_t sp, *p;
-
-	if (size != 4 || !i->flat) {
-		stack_push(c, size, v);
-		return;
-	}
-	sp = get32(c, RSP) - 4;
-	p = write_ptr(c, sp, 4);
-	if (unlikely(!p)) {
-		mem_store_slow(c, sp, 4, v);
-		put32(c, RSP, sp);
-		return;
-	}
-	*p = (uint32_t)v;
-	put32(c, RSP, sp);
-	op_next(c, i);
+	if (push_legacy(c, i, size, v))
+		op_next(c, i);
 }
 
-#define PUSH_LEGACY(bits, ...)                                                   \
-	HANDLER(push, ri, bits)                                                  \
-	{                                                                        \
-		push_legacy(c, i, bits / 8, get##bits(c, i->rm));                \
-	}                                                                        \
-	HANDLER(push_imm, ri, bits)                                              \
-	{                                                                        \
-		push_legacy(c, i, bits / 8, (uint##bits##_t)i->imm);             \
-	}                                                                        \
-	HANDLER(push, mi, bits)                                                  \
-	{                                                                        \
-		push_legacy(c, i, bits / 8,                                      \
-			    load##bits(c, ea_linear(c, i, bits / 8, ACC_READ))); \
+#define PUSH_LEGACY(bits, ...)                                                        \
+	HANDLER(push, ri, bits)                                                       \
+	{                                                                             \
+		push_legacy_next(c, i, bits / 8, get##bits(c, i->rm));                \
+	}                                                                             \
+	HANDLER(push_imm, ri, bits)                                                   \
+	{                                                                             \
+		push_legacy_next(c, i, bits / 8, (uint##bits##_t)i->imm);             \
+	}                                                                             \
+	HANDLER(push, mi, bits)                                                       \
+	{                                                                             \
+		push_legacy_next(c, i, bits / 8,                                      \
+				 load##bits(c, ea_linear(c, i, bits / 8, ACC_READ))); \
 	}
 PUSH_LEGACY(16)
 PUSH_LEGACY(32)

@@ -183,6 +183,26 @@ void rmw_end(struct x86_cpu *c, struct rmw *r, unsigned size, uint64_t v);
 /* After a fault in the middle of it. */
 void rmw_leave(struct x86_cpu *c);
 
+/* Pushes outside of 64-bit mode; false when it went the slow way. */
+INLINE bool push_legacy(struct x86_cpu *c, const struct insn *i, unsigned size,
+			uint64_t v)
+{
+	uint32_t sp, *p;
+
+	if (size != 4 || !i->flat) {
+		stack_push(c, size, v);
+		return false;
+	}
+	sp = get32(c, RSP) - 4;
+	p = write_ptr(c, sp, 4);
+	if (likely(p != NULL))
+		*p = (uint32_t)v;
+	else
+		mem_store_slow(c, sp, 4, v);
+	put32(c, RSP, sp);
+	return p != NULL;
+}
+
 #define HANDLER(name, form, bits) \
 	static void h_##name##_##form##_##bits(struct x86_cpu *c, const struct insn *i)
 

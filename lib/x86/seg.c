@@ -57,6 +57,19 @@ void desc_read(struct x86_cpu *c, uint16_t sel, unsigned vec, bool wide, struct 
 		x86_raise_code(c, vec, sel_err(c, sel));
 }
 
+void gate_code(struct x86_cpu *c, uint16_t sel, struct desc *cs)
+{
+	if (sel_is_null(sel))
+		x86_raise_code(c, EX_GP, ext_bit(c));
+	desc_read(c, sel, EX_GP, false, cs);
+	if (!desc_is_code(cs) || cs->dpl > c->cpl)
+		x86_raise_code(c, EX_GP, sel_err(c, sel));
+	if (c->long_mode && (cs->seg.attr & (X86_ATTR_L | X86_ATTR_DB)) != X86_ATTR_L)
+		x86_raise_code(c, EX_GP, sel_err(c, sel));
+	if (!cs->present)
+		x86_raise_code(c, EX_NP, sel_err(c, sel));
+}
+
 /* Changes bits of byte 5 of the descriptor at va, atomically where it is memory. */
 static void desc_flags(struct x86_cpu *c, uint64_t va, uint8_t set, uint8_t clear)
 {

@@ -165,6 +165,8 @@ static inline uint32_t sel_err(const struct x86_cpu *c, uint16_t sel)
  */
 void desc_read(struct x86_cpu *c, uint16_t sel, unsigned vec, bool wide,
 	       struct desc *d);
+/* The code segment that a gate names, as calls and interrupts through it ask for; raises. */
+void gate_code(struct x86_cpu *c, uint16_t sel, struct desc *cs);
 /* The same without raising: false when beyond the table. */
 bool desc_try(struct x86_cpu *c, uint16_t sel, bool wide, struct desc *d);
 /* Sets the accessed flag of a code or data descriptor in memory, if it is clear. */
