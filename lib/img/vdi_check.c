@@ -226,7 +226,7 @@ static int vdi_fix(struct vdi *v, struct img_check *c, const struct findings *f,
 			c->corruptions_fixed += count_wrong;
 	}
 	/* What is left must be sound before blocks are moved. */
-	if (!rc && c->fix & IMG_FIX_LEAKS && c->leaks &&
+	if (!rc && c->fix & IMG_FIX_LEAKS && (c->leaks || c->corruptions_fixed) &&
 	    c->corruptions == c->corruptions_fixed) {
 		rc = compact(v);
 		if (!rc)

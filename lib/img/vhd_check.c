@@ -296,7 +296,7 @@ int vhd_check(struct img *img, struct img_check *c, struct err *err)
 		rc = blocks_check(v, c);
 	if (!rc && c->fix & IMG_FIX_ERRORS)
 		rc = footers_fix(v, c, copy_bad);
-	if (!rc && c->fix & IMG_FIX_LEAKS && c->leaks &&
+	if (!rc && c->fix & IMG_FIX_LEAKS && (c->leaks || c->corruptions_fixed) &&
 	    c->corruptions == c->corruptions_fixed) {
 		rc = compact(v);
 		if (!rc)

@@ -70,7 +70,8 @@ static int vhdx_close(struct img *img)
 
 	if (!v)
 		return 0;
-	if (!img->read_only && !img->discard_all && atomic_load(&img->writing))
+	if (!img->read_only && !img->discard_all &&
+	    (v->fixing || atomic_load(&img->writing)))
 		rc = vhdx_finish(v);
 	meta_pages_fini(&v->pages);
 	pthread_mutex_destroy(&v->lock);
@@ -301,4 +302,7 @@ const struct img_format img_vhdx = {
 	.discard = vhdx_discard,
 	.flush = vhdx_flush,
 	.create = vhdx_create,
+	.check = vhdx_check,
+	.can_fix = IMG_FIX_LEAKS | IMG_FIX_ERRORS,
+	.resize = vhdx_resize,
 };

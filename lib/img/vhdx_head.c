@@ -181,6 +181,8 @@ int vhdx_regions_read(struct vhdx *v, struct err *err)
 	v->regions_bad[0] = !regions_valid(&r[0]);
 	v->regions_bad[1] = !regions_valid(&r[1]);
 	use = v->regions_bad[0];
+	v->regions_differ = !v->regions_bad[0] && !v->regions_bad[1] &&
+			    memcmp(&r[0], &r[1], sizeof(*r));
 	if (v->regions_bad[0] && v->regions_bad[1])
 		rc = err_set(err, EINVAL,
 			     "'%s' is damaged: both tables of regions have a wrong "
@@ -191,6 +193,33 @@ int vhdx_regions_read(struct vhdx *v, struct err *err)
 	if (!rc && (!v->bat_off || !v->meta_off))
 		rc = err_set(err, EINVAL, "'%s' is damaged: it has no %s region",
 			     v->img->path, v->bat_off ? "metadata" : "BAT");
+	free(r);
+	return rc;
+}
+
+int vhdx_regions_write(struct vhdx *v)
+{
+	static const uint32_t copy_at[2] = {VHDX_REGIONS_1, VHDX_REGIONS_2};
+	unsigned use = v->regions_bad[0];
+	struct vhdx_regions *r = NEW(struct vhdx_regions);
+	int rc = r ? file_read(v->file, r, copy_at[use], sizeof(*r)) : -ENOMEM;
+
+	for (uint32_t i = 0; !rc && i < min_u64(le32_get(r->n), VHDX_MAX_ENTRIES); i++)
+		if (guid_same(&r->v[i].id, &vhdx_bat_id)) {
+			r->v[i].off = le64_make(v->bat_off);
+			r->v[i].len = le32_make((uint32_t)v->bat_len);
+		}
+	if (!rc)
+		r->checksum = le32_make(vhdx_checksum(
+			r, sizeof(*r), offsetof(struct vhdx_regions, checksum)));
+	/* First the one that is not in use, or is not read while the other one is whole. */
+	for (unsigned i = 0; i < 2 && !rc; i++) {
+		rc = file_write(v->file, r, copy_at[use ? i : 1 - i], sizeof(*r));
+		if (!rc)
+			rc = file_sync(v->file);
+	}
+	if (!rc)
+		v->regions_bad[0] = v->regions_bad[1] = v->regions_differ = false;
 	free(r);
 	return rc;
 }
@@ -257,6 +286,8 @@ static int item_read(struct vhdx *v, unsigned id, const struct vhdx_item *item,
 	if (off < sizeof(struct vhdx_metadata) || !len || len > 65536 ||
 	    (item_len[id] && len != item_len[id]) || !range_ok(off, len, v->meta_len))
 		return damaged_item(v, id, len, err);
+	if (id == ITEM_SIZE)
+		v->size_at = v->meta_off + off;
 	raw = mem_new(len, 1);
 	if (!raw)
 		return err_set(err, ENOMEM, "no memory to open '%s'", v->img->path);

@@ -141,7 +141,7 @@ struct vhdx {
 	struct img_file *file;     /* borrowed */
 	struct vhdx_header header; /* the current one */
 	unsigned header_slot;      /* 0 or 1: where it is */
-	bool header_bad[2], regions_bad[2];
+	bool header_bad[2], regions_bad[2], regions_differ;
 	uint64_t bat_off, bat_len, meta_off, meta_len, log_off, log_len;
 	uint32_t block_size, sector;
 	uint64_t n_blocks, chunk_ratio, n_entries; /* of the BAT */
@@ -150,6 +150,9 @@ struct vhdx {
 	struct guid parent_link, parent_link2;
 	char *parent_name; /* as the image has it, for check */
 	uint64_t replayed; /* log entries that were waiting */
+	uint64_t size_at;  /* where in the file the disk's size stands */
+	uint64_t used_end; /* check: of the last block, MiB */
+	bool fixing;       /* tables were repaired: the log may be in use */
 
 	pthread_mutex_t flush_lock;
 	pthread_mutex_t lock;
@@ -206,6 +209,8 @@ int vhdx_headers_read(struct vhdx *v, struct err *err);
 /* Writes the header with the next sequence number to the other place, twice, so that both are current. */
 int vhdx_header_update(struct vhdx *v);
 int vhdx_regions_read(struct vhdx *v, struct err *err);
+/* Writes both copies, with the places of BAT and metadata as they are now. */
+int vhdx_regions_write(struct vhdx *v);
 int vhdx_metadata_read(struct vhdx *v, struct err *err);
 uint32_t vhdx_checksum(void *p, size_t len, size_t field);
 
@@ -240,6 +245,14 @@ int vhdx_flush(struct img *img);
 int vhdx_write_all(struct vhdx *v, bool durable);
 /* Everything is written: the log is empty. */
 int vhdx_finish(struct vhdx *v);
+
+/* ---- vhdx_check.c, vhdx_resize.c ---- */
+
+int vhdx_check(struct img *img, struct img_check *c, struct err *err);
+/* Leaves no room between blocks, and nothing behind the last one. */
+int vhdx_compact(struct vhdx *v);
+int vhdx_resize(struct img *img, uint64_t size, enum img_prealloc prealloc,
+		struct err *err);
 
 /* ---- vhdx_create.c ---- */
 

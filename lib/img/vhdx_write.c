@@ -146,6 +146,8 @@ int vhdx_begin_write(struct img *img)
 		rc = guid_make(&v->log_id, false);
 	if (!rc && !file_is_device(v->file) && file_size(v->file) < v->end)
 		rc = file_truncate(v->file, v->end);
+	if (!rc && v->regions_differ) /* a crash came between the two */
+		rc = vhdx_regions_write(v);
 	return rc ? rc : vhdx_header_update(v);
 }
 

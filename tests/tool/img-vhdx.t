@@ -178,6 +178,51 @@ t 'a block over the log is not written' bad 'overlaps' entry2=0x100006
 t 'making a too large one' fails '64 TiB' "$img" create -q -f vhdx y.vhdx 100T
 t 'making one with blocks of 3 bytes' fails 'a power of two' "$img" create -q -f vhdx -o block_size=3 y.vhdx 1M
 
+# ---- checking, repairing, other sizes ----
+resized() { # resized SIZE OPTIONS
+	rm -f r.vhdx
+	qemu-img convert -O vhdx -o "$2" disk.raw r.vhdx && cp disk.raw model.raw &&
+		truncate -s "$1" model.raw && "$img" resize --shrink r.vhdx "$1" && "$img" check r.vhdx && sound r.vhdx model.raw &&
+		timeout 60 "$imgio" -n r.vhdx random 1 200 2 70000 model.raw && sound r.vhdx model.raw && "$img" check r.vhdx
+}
+t 'grows' resized 30M block_size=1M
+t 'grows within a block' resized 12002304 block_size=8M
+t 'grows, fixed' resized 30M subformat=fixed
+t 'shrinks' resized 5M block_size=1M
+t 'shrinks within a block' resized 11900416 block_size=8M
+t 'shrinks, fixed' resized 5M subformat=fixed
+t 'grows, and its table has to move' sh -c "qemu-img convert -O vhdx -o block_size=1M disk.raw r.vhdx &&
+	$img resize r.vhdx 1T && $img check r.vhdx && qemu-img check -q r.vhdx && $imgio r.vhdx write 900G 1M 7 &&
+	qemu-img check -q r.vhdx && $img resize --shrink r.vhdx 12000768 && $img check r.vhdx &&
+	qemu-img compare -f vhdx -F raw r.vhdx disk.raw"
+tail_zero() { # what was behind the end does not come back
+	rm -f r.vhdx
+	"$img" create -q -f vhdx r.vhdx 2M && "$imgio" r.vhdx write 0 2M 9 && "$img" resize --shrink r.vhdx 1M &&
+		"$img" resize r.vhdx 2M && "$imgio" -r r.vhdx cat | tail -c 1M | cmp -n 1048576 - /dev/zero
+}
+t 'what was cut off does not come back' tail_zero
+repaired() { # repaired OPTIONS...
+	$make vhdx bad.vhdx data=disk.raw "$@" && exits 3 "$img" check -q bad.vhdx && "$img" repair bad.vhdx &&
+		"$img" check bad.vhdx && "$imgio" bad.vhdx write 5M 2M 7 && "$img" check bad.vhdx && qemu-img check -q bad.vhdx
+}
+t 'two blocks at one place are parted' repaired entry1=0x400006
+t 'overlapping blocks are parted' repaired block=2097152 entry2=0x500006
+t 'a block behind the end is let go' repaired entry1=0x7700000006
+t 'a block over the log is let go' repaired entry1=0x100006
+t 'an unknown state' repaired entry2=5
+t 'a part of a block without a parent becomes one' repaired entry0=0x400007
+t 'a damaged header' repaired header1=bad
+t 'a damaged table of regions' repaired regions2=bad
+t 'room that nobody has is given back' repaired entry1=0
+t 'all at once' repaired entry0=0 entry1=0x500006 entry2=5 entry3=0x300006 header2=bad regions1=bad
+t 'a sound image is' "$img" check x.vhdx
+t 'a log is told about' sh -c "$make vhdx g.vhdx data=disk.raw log=5 && $img check g.vhdx | grep 'log has 2 entries'"
+orphan() { # a differencing image whose bitmap is lost
+	$make vhdx bad.vhdx size=3000320 parent=11 relative_path=x.vhdx sector3=x entry4096=0 && exits 3 "$img" check -q bad.vhdx &&
+		"$img" repair bad.vhdx && "$img" check bad.vhdx
+}
+t 'parts of blocks without a bitmap' orphan
+
 # ---- in front of a parent, made here ----
 made_child() {
 	rm -f parent.vhdx kid.vhdx
