@@ -126,6 +126,8 @@ install: all ## to $(DESTDIR)$(prefix)
 	install -d $(DESTDIR)$(prefix)/bin $(DESTDIR)$(prefix)/share/man/man1
 	install -m 755 $(TOOLS:%=$(O)/%) $(DESTDIR)$(prefix)/bin/
 	install -m 644 $(wildcard man/*.1) $(DESTDIR)$(prefix)/share/man/man1/
+	install -d $(DESTDIR)$(prefix)/share/bash-completion/completions
+	$(foreach t,$(TOOLS),$(if $(wildcard tools/$(t)/completion.bash),install -m 644 tools/$(t)/completion.bash $(DESTDIR)$(prefix)/share/bash-completion/completions/$(t);))
 
 clean: ## remove what was built
 	rm -rf $(O) build-san

@@ -253,7 +253,7 @@ int img_open_made(struct img_target *t, const struct img_format *fmt,
 /* ---- snapshot mode ---- */
 
 /* A file without a name, on disk if possible: it may grow large. */
-static int temp_fd(struct err *err)
+int img_temp_fd(struct err *err)
 {
 	const char *dirs[] = {getenv("TMPDIR"), "/var/tmp", "/tmp"};
 	int fd = -1;
@@ -288,7 +288,7 @@ static int add_overlay(struct img **img, struct err *err)
 	struct img_opts io = {.no_sync = true, .no_lock = true};
 	struct img_file *f;
 	struct img *top;
-	int fd = temp_fd(err), rc;
+	int fd = img_temp_fd(err), rc;
 
 	if (fd < 0)
 		return fd;

@@ -52,6 +52,9 @@ int img_open(const char *path, const struct img_opts *opts, struct img **out,
 int img_open_fd(int fd, const char *name, const struct img_opts *opts, struct img **out,
 		struct err *err);
 
+/* A nameless temporary file, on disk if possible: a descriptor, or -errno. */
+int img_temp_fd(struct err *err);
+
 /* Writes what is cached and closes the whole chain. The first error of the last writes, if any: the image
  * is closed in any case. `img` may be NULL. */
 int img_close(struct img *img);

@@ -214,6 +214,12 @@ extern const struct img_option_desc qcow2_options[];
 int qcow2_create(struct img_target *t, const struct img_create_opts *opts,
 		 struct err *err);
 
+/* ---- qcow2_tell.c ---- */
+
+void qcow2_details(struct img *img, struct details *d);
+int qcow2_measure(const struct img_create_opts *opts, const struct img_plan *plan,
+		  struct img_measure *m, struct err *err);
+
 /* ---- qcow2_stream.c: to a pipe ---- */
 
 int qcow2_stream_begin(struct img *img, const struct img_create_opts *opts,

@@ -3,6 +3,13 @@
 # ---- info, map ----
 same 'info raw' 'qemu-img info -f raw disk.raw'
 same 'info of a raw image, recognized' 'qemu-img info disk.raw'
+for i in disk.qcow2 small.qcow2 zstd.qcow2 over.qcow2; do
+	same "info $i" "qemu-img info $i"
+	same "info $i, JSON" "qemu-img info --output=json $i"
+	same "info --backing-chain $i" "qemu-img info --backing-chain $i"
+	same "info --backing-chain $i, JSON" "qemu-img info --backing-chain --output=json $i"
+done
+same 'info compat=0.10' 'qemu-img create -q -f qcow2 -o compat=0.10 x.qcow2 1M; qemu-img info x.qcow2'
 same 'info raw, JSON' 'qemu-img info --output=json disk.raw'
 same 'info of what is not there' 'qemu-img info nowhere'
 same 'info with an unknown format' 'qemu-img info -f nosuch disk.raw'
@@ -79,6 +86,12 @@ same 'compare with nothing' 'qemu-img compare disk.raw nowhere'
 # ---- measure ----
 same 'measure raw' 'qemu-img measure -O raw disk.qcow2'
 same 'measure raw --size' 'qemu-img measure -O raw --size 5G --output=json'
+for o in '' cluster_size=512 cluster_size=2M refcount_bits=1 extended_l2=on compat=0.10; do
+	for i in disk.raw disk.qcow2 small.qcow2 over.qcow2; do
+		same "measure $i ${o:+-o $o}" "qemu-img measure ${o:+-o $o} -O qcow2 $i"
+	done
+	same "measure --size ${o:+-o $o}" "qemu-img measure --output=json ${o:+-o $o} -O qcow2 --size 70G"
+done
 same 'measure without anything' 'qemu-img measure -O raw'
 
 # ---- the command line ----

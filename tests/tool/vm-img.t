@@ -2,6 +2,8 @@
 # vm-img.t - vm-img where it is not qemu-img: statuses, pipes, external files, names that appear at the end, progress. TAP.
 . "$(dirname "$0")/../lib.sh"
 command -v qemu-img >/dev/null || { echo "1..0 # SKIP no qemu-img"; exit 0; }
+here=$PWD
+export VM_IMG here
 cd "$TMP" || exit 1
 img() { timeout 60 "$VM_IMG" "$@"; }
 
@@ -34,11 +36,24 @@ t 'compare finds the byte' sh -c "cp disk.raw o.raw; printf x | dd of=o.raw bs=1
 	'$VM_IMG' compare disk.raw o.raw | grep -q 'offset 7000001!'"
 t 'compare, JSON' sh -c "'$VM_IMG' compare --json disk.raw o.raw | grep -q '\"offset\": 7000001'"
 
+t 'completion: commands' sh -c "bash -c '. \"\$here/tools/vm-img/completion.bash\"; COMP_WORDS=(\"\$VM_IMG\" con); COMP_CWORD=1; _vm_img; [ \"\${COMPREPLY[*]}\" = convert ]'"
+t 'completion: formats' sh -c "bash -c '. \"\$here/tools/vm-img/completion.bash\"; COMP_WORDS=(\"\$VM_IMG\" convert -O qcow2); COMP_CWORD=3; _vm_img; [[ \" \${COMPREPLY[*]} \" = *\" qcow2 \"* ]]'"
+t 'completion: options' sh -c "bash -c '. \"\$here/tools/vm-img/completion.bash\"; COMP_WORDS=(\"\$VM_IMG\" convert --target-is); COMP_CWORD=2; _vm_img; [ \"\${COMPREPLY[*]}\" = --target-is-zero ]'"
+
 # ---- pipes ----
 t 'raw to a pipe' sh -c "'$VM_IMG' convert -O raw over.qcow2 - | cat >p.raw && qemu-img compare -F raw over.qcow2 p.raw"
 t 'qcow2 to a pipe' sh -c "'$VM_IMG' convert -O qcow2 over.qcow2 - | cat >p.qcow2 && qemu-img check -q p.qcow2 && qemu-img compare over.qcow2 p.qcow2"
 t 'qcow2 of small clusters to a pipe' sh -c "'$VM_IMG' convert -O qcow2 -o cluster_size=512 over.qcow2 - | cat >p.qcow2 && qemu-img check -q p.qcow2 && qemu-img compare over.qcow2 p.qcow2"
 t 'an empty image to a pipe' sh -c "truncate -s 1M e.raw; '$VM_IMG' convert -O qcow2 e.raw - | cat >p.qcow2 && qemu-img check -q p.qcow2 && qemu-img compare e.raw p.qcow2"
+t 'raw from a pipe' sh -c "cat disk.raw | '$VM_IMG' convert -O qcow2 - p.qcow2 && qemu-img compare disk.raw p.qcow2"
+t 'qcow2 from a pipe' sh -c "cat disk.qcow2 | '$VM_IMG' convert -O raw - p.raw && cmp disk.raw p.raw"
+t 'from a pipe to a pipe' sh -c "cat disk.qcow2 | '$VM_IMG' convert -O raw - - | cmp - disk.raw"
+for z in gzip xz zstd bzip2 lz4 lzop; do
+	t "packed by $z" sh -c "$z -c <disk.qcow2 >d.$z && '$VM_IMG' compare disk.raw d.$z && '$VM_IMG' convert -O raw - p.raw <d.$z && cmp disk.raw p.raw"
+	t "packed by $z, cut off" sh -c "head -c 100000 d.$z >cut.$z; ! '$VM_IMG' convert -O raw cut.$z p2.raw && [ ! -e p2.raw ]"
+done
+t 'with -f raw a packed file is what it is' sh -c "'$VM_IMG' convert -f raw -O raw d.gzip p.raw && cmp -n \$(stat -c %s d.gzip) d.gzip p.raw"
+t 'an empty pipe' fails "'standard input' is empty" img info -
 t 'no file called -' test ! -e ./-
 t 'compressed qcow2 to a pipe is refused' fails 'compressed cannot be written to a pipe' img convert -c -O qcow2 disk.raw -
 t 'a pipe that ends is a failure' sh -c "{ timeout 60 '$VM_IMG' convert -O raw disk.raw - 2>e; echo \$? >s; } | head -c 100 >/dev/null; grep -q '^1\$' s && grep -q 'standard output' e"

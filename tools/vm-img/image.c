@@ -1,10 +1,12 @@
 /* vm-img/image.c - opening images for the sub-commands, printing, long jobs. */
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "pack/spool.h"
 #include "vm-img.h"
 
 atomic_bool stop;
@@ -39,11 +41,53 @@ static int parse_image_opts(const char *text, struct common *o, const char **for
 	return rc;
 }
 
+/* ---- standard input, packed files ---- */
+
+/* Is the file packed as a whole? Formats' own marks are others. */
+static bool is_packed(const char *path, int *fd)
+{
+	char head[8];
+	ssize_t n;
+
+	*fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	n = *fd < 0 ? -1 : pread(*fd, head, sizeof(head), 0);
+	if (n > 0 && spool_is_packed(head, (size_t)n))
+		return true;
+	if (*fd >= 0)
+		close(*fd);
+	return false;
+}
+
+/* Opens what is in a pipe or a packed file, by way of a temporary file. Takes `fd` over. */
+static int open_spooled(int fd, const char *name, const struct img_opts *o,
+			struct img **out, struct err *err)
+{
+	int tmp = img_temp_fd(err), rc;
+
+	if (tmp < 0) {
+		close(fd);
+		return tmp;
+	}
+	rc = spool_unpack(fd, name, tmp, &stop, err);
+	close(fd);
+	if (rc) {
+		close(tmp);
+		return rc;
+	}
+	return img_open_fd(tmp, name, o, out, err);
+}
+
 static int open_path(const char *path, const struct img_opts *o, unsigned flags,
 		     struct img **out, struct err *err)
 {
 	struct img_opts shared = *o;
-	int rc = img_open(path, o, out, err);
+	int rc, fd;
+
+	if (!as_qemu_img && !strcmp(path, "-") && !(flags & OPEN_WRITE))
+		return open_spooled(dup(STDIN_FILENO), "standard input", o, out, err);
+	if (!as_qemu_img && !o->format && !(flags & OPEN_WRITE) && is_packed(path, &fd))
+		return open_spooled(fd, path, o, out, err);
+	rc = img_open(path, o, out, err);
 
 	if (rc != -EBUSY || flags & (OPEN_WRITE | OPEN_COPY) || as_qemu_img)
 		return rc;

@@ -1,6 +1,7 @@
 /* vm-img/measure.c - `measure`: how large will an image be? */
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "vm-img.h"
 
@@ -31,7 +32,23 @@ static int tell(const struct img_measure *m)
 	return 0;
 }
 
-static int measure(const struct img_work_list *w, uint64_t size)
+/* Persistent bitmaps are copied by nobody: they need no space. */
+static bool counts_bitmaps(struct img *img, const char *format)
+{
+	struct img_info i;
+
+	if (!img || strcmp(format, "qcow2") || strcmp(img_format_name(img), "qcow2"))
+		return false;
+	for (unsigned k = 0; k < c.n_options; k++)
+		if (!strcmp(c.options[k].name, "compat") &&
+		    (!strcmp(c.options[k].value, "0.10") ||
+		     !strcmp(c.options[k].value, "v2")))
+			return false;
+	img_info(img, &i);
+	return !i.has_bitmaps;
+}
+
+static int measure(const struct img_work_list *w, struct img *img, uint64_t size)
 {
 	struct img_create_opts o = {
 		.format = c.target_format ? c.target_format : "raw",
@@ -43,7 +60,10 @@ static int measure(const struct img_work_list *w, uint64_t size)
 	struct img_measure m;
 	struct err err;
 
-	return img_measure(&o, &plan, &m, &err) < 0 ? fail(&err) : tell(&m);
+	if (img_measure(&o, &plan, &m, &err) < 0)
+		return fail(&err);
+	m.has_bitmaps |= counts_bitmaps(img, o.format);
+	return tell(&m);
 }
 
 static int run(const struct command *cmd, int argc, const char **argv)
@@ -86,7 +106,7 @@ static int run(const struct command *cmd, int argc, const char **argv)
 			st = fail(&err);
 	}
 	if (!st)
-		st = measure(&w, size);
+		st = measure(&w, img, size);
 	img_work_free(&w);
 	img_close(img);
 	return st;

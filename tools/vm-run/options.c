@@ -127,7 +127,7 @@ int options_parse(struct options *o, int argc, const char **argv)
 		{"memory", 'm', POPT_ARG_STRING, NULL, OPT_MEMORY, "memory, as in 512M or 2G (default 512M)", "SIZE"},
 		{"cpus", 'c', POPT_ARG_STRING, NULL, OPT_CPUS, "processors (default 1)", "N"},
 		{"engine", 'e', POPT_ARG_STRING, &o->engine, 0, "auto, kvm or emulator (default auto)", "NAME"},
-		{"disk", 'd', POPT_ARG_STRING, NULL, OPT_DISK, "virtio disk; options: ro, snapshot, format=raw|qcow2, serial=TEXT", "FILE[,OPTION...]"},
+		{"disk", 'd', POPT_ARG_STRING, NULL, OPT_DISK, "virtio disk; options: ro, snapshot, format=FMT, allow-external=DIR, serial=TEXT", "FILE[,OPTION...]"},
 		{"snapshot", 's', POPT_ARG_NONE, &o->snapshot, 0, "discard what the guest writes to any disk", NULL},
 		{"net", 'n', POPT_ARG_STRING, NULL, OPT_NET, "none, user or tap=IFNAME (default none)", "KIND"},
 		{"forward", 'f', POPT_ARG_STRING, NULL, OPT_FORWARD, "host port to guest port, as in tcp:2222:22 (implies --net user)", "PROTO:HOST:GUEST"},
