@@ -35,7 +35,11 @@ struct kvm_engine {
 	unsigned n_msrs;
 };
 
-/* probe.c */
+/*
+ * probe.c: the probe itself, in this process: may hang where /dev/kvm does. r->device is set, the rest is
+ * zero. As kvm_probe().
+ */
+int kvm_probe_here(struct kvm_probe_result *r, struct err *err);
 void kvm_install_signal(void);
 
 /* state.c */

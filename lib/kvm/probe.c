@@ -1,6 +1,6 @@
 /*
- * kvm/probe.c - does KVM run guests here, and how fast? Small guests in three modes give the answer;
- * a /dev/kvm that opens says nothing. Any thread, one at a time.
+ * kvm/probe.c - does KVM run guests here, and how fast? Small guests in four modes give the answer;
+ * a /dev/kvm that opens says nothing. Runs in the child process that prove.c makes.
  */
 #include <fcntl.h>
 #include <linux/kvm.h>
@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/bits.h"
@@ -69,6 +70,23 @@ static const uint8_t code_protected[] = {
 	0xf4,
 };
 
+static const uint8_t code_pae[] = {
+	0x31, 0xc0,
+	0xb9, 0xe8, 0x03, 0x00, 0x00,
+	0x01, 0xc8,
+	0xe2, 0xfc,
+	0xe7, PORT_ANSWER,
+	0xc7, 0x05, 0x08, 0x40, 0x00, 0x00, 0x83, 0x00, 0x00, 0x00, /* mov dword [PD + 8], 83h */
+	0x0f, 0x20, 0xd8,               /* mov eax, cr3 */
+	0x0f, 0x22, 0xd8,               /* mov cr3, eax */
+	0xa1, 0x10, 0x70, 0x20, 0x00,   /* mov eax, [200000h + DATA + 10h] */
+	0xe7, PORT_MAP,
+	0xb9, N_EXITS, 0x00, 0x00, 0x00,
+	0xe6, PORT_TICK,
+	0xe2, 0xfc,
+	0xf4,
+};
+
 static const uint8_t code_long[] = {
 	0x31, 0xc0,
 	0xb9, 0xe8, 0x03, 0x00, 0x00,
@@ -107,19 +125,40 @@ static const struct {
 } modes[KVM_N_MODES] = {
 	[KVM_REAL] = {"real mode", code_real, sizeof(code_real)},
 	[KVM_PROTECTED] = {"protected mode", code_protected, sizeof(code_protected)},
+	[KVM_PAE] = {"PAE mode with paging", code_pae, sizeof(code_pae)},
 	[KVM_LONG] = {"64-bit mode", code_long, sizeof(code_long)},
 };
 
+/* What vm-run cannot do without, and what people ask about. */
 static const struct {
 	int cap;
-	const char *name;
-} needed[] = {
-	{KVM_CAP_USER_MEMORY, "user memory"}, {KVM_CAP_SPLIT_IRQCHIP, "split interrupt controller"},
-	{KVM_CAP_IRQ_ROUTING, "interrupt routing"}, {KVM_CAP_SIGNAL_MSI, "MSI injection"},
-	{KVM_CAP_EXT_CPUID, "CPUID"}, {KVM_CAP_MP_STATE, "processor states"},
-	{KVM_CAP_VCPU_EVENTS, "pending events"}, {KVM_CAP_XSAVE, "XSAVE"},
-	{KVM_CAP_XCRS, "XCRs"}, {KVM_CAP_DEBUGREGS, "debug registers"},
-	{KVM_CAP_IMMEDIATE_EXIT, "immediate exit"}, {KVM_CAP_IOEVENTFD, "ioeventfd"},
+	bool needed;
+	const char *id, *name;
+} caps[KVM_N_CAPS] = {
+	{KVM_CAP_USER_MEMORY, true, "user-memory", "user memory"},
+	{KVM_CAP_SPLIT_IRQCHIP, true, "split-irqchip", "split interrupt controller"},
+	{KVM_CAP_IRQ_ROUTING, true, "irq-routing", "interrupt routing"},
+	{KVM_CAP_SIGNAL_MSI, true, "signal-msi", "MSI injection"},
+	{KVM_CAP_EXT_CPUID, true, "ext-cpuid", "CPUID"},
+	{KVM_CAP_MP_STATE, true, "mp-state", "processor states"},
+	{KVM_CAP_VCPU_EVENTS, true, "vcpu-events", "pending events"},
+	{KVM_CAP_XSAVE, true, "xsave", "XSAVE"},
+	{KVM_CAP_XCRS, true, "xcrs", "XCRs"},
+	{KVM_CAP_DEBUGREGS, true, "debugregs", "debug registers"},
+	{KVM_CAP_IMMEDIATE_EXIT, true, "immediate-exit", "immediate exit"},
+	{KVM_CAP_IOEVENTFD, true, "ioeventfd", "ioeventfd"},
+	{KVM_CAP_NR_VCPUS, false, "nr-vcpus", "recommended processors"},
+	{KVM_CAP_MAX_VCPUS, false, "max-vcpus", "processors"},
+	{KVM_CAP_NR_MEMSLOTS, false, "memslots", "memory slots"},
+	{KVM_CAP_IRQCHIP, false, "irqchip", "interrupt controller in the kernel"},
+	{KVM_CAP_NESTED_STATE, false, "nested-state", "nested state"},
+	{KVM_CAP_X86_SMM, false, "smm", "system management mode"},
+	{KVM_CAP_HYPERV, false, "hyperv", "Hyper-V enlightenments"},
+	{KVM_CAP_X2APIC_API, false, "x2apic-api", "x2APIC"},
+	{KVM_CAP_TSC_CONTROL, false, "tsc-control", "TSC scaling"},
+	{KVM_CAP_SYNC_MMU, false, "sync-mmu", "MMU notifiers"},
+	{KVM_CAP_READONLY_MEM, false, "readonly-mem", "read-only memory"},
+	{KVM_CAP_COALESCED_MMIO, false, "coalesced-mmio", "coalesced MMIO"},
 };
 /* clang-format on */
 
@@ -189,8 +228,8 @@ static void lay_out(struct probe *p, enum kvm_mode mode)
 	memcpy(p->mem + CODE, modes[mode].code, modes[mode].len);
 	memcpy(p->mem + HANDLER, code_handler, sizeof(code_handler));
 	put64(p, PML4, PDPT | 3);
-	put64(p, PDPT, PD | 3);
-	put64(p, PD, 0x83); /* 2 MiB at 0 */
+	put64(p, PDPT, PD | (mode == KVM_PAE ? 1 : 3)); /* PAE reserves bit 1 */
+	put64(p, PD, 0x83);                             /* 2 MiB at 0 */
 	put64(p, GDT + 8, 0x00af9b000000ffff);
 	put64(p, GDT + 16, 0x00cf93000000ffff);
 	put64(p, IDT + 16 * 6, HANDLER | 8 << 16 | 0x8e00ull << 32); /* #UD */
@@ -223,17 +262,17 @@ static int enter(struct probe *p, enum kvm_mode mode)
 		s.cs.selector = 0;
 		s.cs.base = 0;
 	} else {
-		flat(&s.cs, 8, 11, mode == KVM_PROTECTED, mode == KVM_LONG);
+		flat(&s.cs, 8, 11, mode != KVM_LONG, mode == KVM_LONG);
 		flat(&s.ds, 16, 3, true, false);
 		s.es = s.ss = s.fs = s.gs = s.ds;
 		s.gdt.base = GDT;
 		s.gdt.limit = 23;
 		s.cr0 |= 1;
 	}
-	if (mode == KVM_LONG) {
-		s.cr3 = PML4;
+	if (mode == KVM_PAE || mode == KVM_LONG) {
+		s.cr3 = mode == KVM_PAE ? PDPT : PML4;
 		s.cr4 |= 0x20;
-		s.efer |= 0x500;
+		s.efer |= mode == KVM_LONG ? 0x500 : 0;
 		s.cr0 |= 0x80000000u;
 	}
 	if (ioctl(p->vcpu, KVM_SET_SREGS, &s) < 0 ||
@@ -244,7 +283,7 @@ static int enter(struct probe *p, enum kvm_mode mode)
 
 struct answers {
 	uint32_t answer, mapped;
-	unsigned ticks, uds, loops;
+	unsigned exits, ticks, uds, loops;
 	uint64_t tick_ns, loop_ns; /* first to last */
 };
 
@@ -279,6 +318,7 @@ static int run_guest(struct probe *p, struct answers *a)
 						: strerrordesc_np(errno));
 			return errno == EINTR ? -ETIMEDOUT : -errno;
 		}
+		a->exits++;
 		switch (run->exit_reason) {
 		case KVM_EXIT_HLT: return 0;
 		case KVM_EXIT_IO:
@@ -327,8 +367,10 @@ static int probe_mode(struct probe *p, enum kvm_mode mode, struct kvm_probe_resu
 	rc = run_guest(p, &a);
 	if (rc)
 		return rc;
+	r->exits[mode] = a.exits;
 	if (a.answer != want || a.ticks != N_EXITS ||
-	    (mode == KVM_LONG && (a.uds != 1 || a.mapped != COOKIE || a.loops != 2))) {
+	    (mode >= KVM_PAE && a.mapped != COOKIE) ||
+	    (mode == KVM_LONG && (a.uds != 1 || a.loops != 2))) {
 		snprintf(p->why, sizeof(p->why), "its answers are wrong");
 		return -EIO;
 	}
@@ -348,33 +390,66 @@ static int verdict(struct kvm_probe_result *r, enum kvm_verdict v, int code,
 	return code ? err_set(err, code, "%s", r->reason) : 0;
 }
 
+static int open_device(struct probe *p, struct kvm_probe_result *r, struct err *err)
+{
+	struct stat st;
+	bool missing;
+	int code;
+
+	if (stat(r->device, &st) == 0 && !S_ISCHR(st.st_mode)) {
+		snprintf(r->reason, sizeof(r->reason),
+			 "%s is no device but a %s: something else stands in its place",
+			 r->device,
+			 S_ISSOCK(st.st_mode)   ? "socket"
+			 : S_ISFIFO(st.st_mode) ? "pipe"
+			 : S_ISDIR(st.st_mode)  ? "folder"
+						: "file");
+		return verdict(r, KVM_NONSENSE, ENOTTY, err);
+	}
+	p->kvm = open(r->device, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	if (p->kvm >= 0)
+		return 0;
+	code = errno;
+	missing = code == ENOENT || code == ENODEV || code == ENXIO;
+	snprintf(r->reason, sizeof(r->reason), "%s %s%s", r->device,
+		 missing          ? "is not there"
+		 : code == EACCES ? "may not be opened by this user (group kvm?)"
+		 : code == EPERM
+			 ? "may not be opened here (a container without the device?)"
+			 : "cannot be opened: ",
+		 missing || code == EACCES || code == EPERM ? ""
+							    : strerrordesc_np(code));
+	return verdict(r,
+		       missing                           ? KVM_MISSING
+		       : code == EACCES || code == EPERM ? KVM_FORBIDDEN
+		       : code == EBUSY                   ? KVM_BUSY
+							 : KVM_NONSENSE,
+		       code, err);
+}
+
 static int check_device(struct probe *p, struct kvm_probe_result *r, struct err *err)
 {
-	int version;
+	int rc = open_device(p, r, err);
 
-	p->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	if (p->kvm < 0) {
-		bool missing = errno == ENOENT || errno == ENODEV || errno == ENXIO;
+	if (rc)
+		return rc;
+	r->stage = KVM_STAGE_ASK;
+	r->api_version = ioctl(p->kvm, KVM_GET_API_VERSION, 0);
+	if (r->api_version != KVM_API_VERSION) {
+		bool wild = r->api_version <= 0 || r->api_version > 99;
 
-		snprintf(r->reason, sizeof(r->reason), "/dev/kvm %s",
-			 missing ? "is not there"
-			 : errno == EACCES
-				 ? "may not be opened by this user (group kvm?)"
-				 : strerrordesc_np(errno));
-		return verdict(r, missing ? KVM_MISSING : KVM_FORBIDDEN, errno, err);
-	}
-	version = ioctl(p->kvm, KVM_GET_API_VERSION, 0);
-	if (version != KVM_API_VERSION) {
 		snprintf(r->reason, sizeof(r->reason),
-			 "/dev/kvm answers version %d, not %d", version,
-			 KVM_API_VERSION);
-		return verdict(r, KVM_UNFIT, ENOTSUP, err);
+			 "%s answers version %d, not %d%s", r->device, r->api_version,
+			 KVM_API_VERSION, wild ? ": this is not KVM" : "");
+		return verdict(r, wild ? KVM_NONSENSE : KVM_UNFIT, ENOTSUP, err);
 	}
-	for (size_t i = 0; i < ARRAY_LEN(needed); i++) {
-		if (ioctl(p->kvm, KVM_CHECK_EXTENSION, needed[i].cap) > 0)
+	for (size_t i = 0; i < ARRAY_LEN(caps); i++)
+		r->caps[i] = ioctl(p->kvm, KVM_CHECK_EXTENSION, caps[i].cap);
+	for (size_t i = 0; i < ARRAY_LEN(caps); i++) {
+		if (r->caps[i] > 0 || !caps[i].needed)
 			continue;
-		snprintf(r->reason, sizeof(r->reason), "/dev/kvm lacks %s",
-			 needed[i].name);
+		snprintf(r->reason, sizeof(r->reason), "%s lacks %s", r->device,
+			 caps[i].name);
 		return verdict(r, KVM_UNFIT, ENOTSUP, err);
 	}
 	return 0;
@@ -420,26 +495,34 @@ static int give_cpuid(struct probe *p)
 	return rc;
 }
 
+/* All modes are tried; the first that failed is told. A guest that is interpreted may fail in some. */
 static int run_modes(struct probe *p, struct kvm_probe_result *r, struct err *err)
 {
+	char failed[160] = "";
 	int rc = 0;
 
-	for (int m = 0; m < KVM_N_MODES && !rc; m++) {
-		rc = probe_mode(p, m, r);
-		if (rc)
-			snprintf(r->reason, sizeof(r->reason),
-				 "/dev/kvm opens, but a small guest in %s fails: %s",
-				 modes[m].name, p->why);
+	for (int m = 0; m < KVM_N_MODES; m++) {
+		int mode_rc = probe_mode(p, m, r);
+
+		if (!mode_rc || rc)
+			continue;
+		rc = mode_rc;
+		snprintf(failed, sizeof(failed), "a small guest in %s fails: %s",
+			 modes[m].name, p->why);
+		if (rc == -ETIMEDOUT)
+			break;
 	}
-	if (rc)
-		return verdict(r, KVM_BROKEN, -rc, err);
-	if (r->guest_mips < SLOWEST * r->native_mips) {
+	if (r->ok[KVM_LONG] && r->guest_mips < SLOWEST * r->native_mips) {
 		snprintf(r->reason, sizeof(r->reason),
-			 "/dev/kvm opens, but runs guest code %.0f times slower than "
-			 "native "
-			 "(%.1f million instructions/s)",
-			 r->native_mips / r->guest_mips, r->guest_mips);
+			 "%s opens, but runs guest code %.0f times slower than "
+			 "native (%.1f million instructions/s)",
+			 r->device, r->native_mips / r->guest_mips, r->guest_mips);
 		return verdict(r, KVM_SLOW, ENOTSUP, err);
+	}
+	if (rc) {
+		snprintf(r->reason, sizeof(r->reason), "%s opens, but %s", r->device,
+			 failed);
+		return verdict(r, KVM_BROKEN, -rc, err);
 	}
 	snprintf(r->reason, sizeof(r->reason),
 		 "guest code runs at %.0f %% of native speed, %.1f us an exit",
@@ -481,13 +564,13 @@ static int probe_watched(struct probe *p, struct kvm_probe_result *r, struct err
 	return rc;
 }
 
-int kvm_probe(struct kvm_probe_result *r, struct err *err)
+int kvm_probe_here(struct kvm_probe_result *r, struct err *err)
 {
 	struct probe p = {.kvm = -1, .vm = -1, .vcpu = -1};
 	pthread_condattr_t mono;
 	int rc;
 
-	*r = (struct kvm_probe_result){.native_mips = native_mips()};
+	r->native_mips = native_mips();
 	pthread_condattr_init(&mono);
 	pthread_condattr_setclock(&mono, CLOCK_MONOTONIC);
 	pthread_mutex_init(&p.mutex, NULL);
@@ -496,17 +579,27 @@ int kvm_probe(struct kvm_probe_result *r, struct err *err)
 	kvm_install_signal();
 	rc = check_device(&p, r, err);
 	if (!rc) {
+		r->stage = KVM_STAGE_MAKE;
 		rc = make_guest(&p);
 		rc = rc ? rc : give_cpuid(&p);
 		if (rc) {
 			snprintf(r->reason, sizeof(r->reason),
-				 "/dev/kvm opens, but makes no machine: %s",
-				 strerrordesc_np(-rc));
-			rc = verdict(r, KVM_BROKEN, -rc, err);
+				 "%s opens, but makes no machine: %s%s", r->device,
+				 strerrordesc_np(-rc),
+				 rc == -EBUSY ? " (another hypervisor holds the "
+						"processor's virtualization)"
+					      : "");
+			rc = verdict(r, rc == -EBUSY ? KVM_BUSY : KVM_BROKEN, -rc, err);
 		} else {
+			r->stage = KVM_STAGE_RUN;
 			rc = probe_watched(&p, r, err);
 		}
 	}
 	probe_fini(&p);
 	return rc;
+}
+
+const char *kvm_cap_id(unsigned i)
+{
+	return i < KVM_N_CAPS ? caps[i].id : NULL;
 }

@@ -5,10 +5,10 @@
 
 int main(void)
 {
-	static const char *const names[] = {"real", "protected", "long"};
+	static const char *const names[] = {"real", "protected", "pae", "long"};
 	struct kvm_probe_result r;
 	struct err err = {0};
-	int rc = kvm_probe(&r, &err);
+	int rc = kvm_probe(NULL, &r, &err);
 
 	printf("verdict %d: %s\n", (int)r.verdict, r.reason);
 	for (int m = 0; m < KVM_N_MODES; m++)

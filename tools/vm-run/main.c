@@ -93,7 +93,7 @@ static int choose_engine(const struct options *o, const char *saved,
 	cfg->engine = &engine_emulator;
 	if (!strcmp(want, "emulator"))
 		return 0;
-	if (kvm_probe(&probe, err) == 0) {
+	if (kvm_probe(NULL, &probe, err) == 0) {
 		cfg->engine = &engine_kvm;
 		log_msg(cfg->log, LOG_INFO, "engine kvm: %s", probe.reason);
 		return 0;
