@@ -1,0 +1,69 @@
+#!/bin/sh
+# vm-check.t - the command line of vm-check, and this computer, whatever it is. TAP.
+. "$(dirname "$0")/../lib.sh"
+check=$O/vm-check
+
+# one_of "0 3 4" COMMAND...: its status is one of these.
+one_of() {
+	want=$1
+	shift
+	"$@" </dev/null
+	got=$?
+	case " $want " in *" $got "*) ;; *) echo "status $got, not of $want"; return 1 ;; esac
+}
+quickly() { # quickly MS COMMAND...
+	limit=$1
+	shift
+	start=$(date +%s%N)
+	"$@" </dev/null >/dev/null 2>&1
+	took=$((($(date +%s%N) - start) / 1000000))
+	echo "$took ms"
+	[ $took -lt "$limit" ]
+}
+
+t '--help' exits 0 "$check" --help
+t '--help shows examples' says 'Examples:' "$check" --help
+t '--version' says 'vm-check 0' "$check" --version
+t 'an unknown option is a usage error' exits 2 "$check" --frobnicate
+t 'an argument is a usage error' exits 2 "$check" kvm
+t 'disk is not pretended' fails "'disk' is not there yet" "$check" disk
+t 'guest is not pretended' fails "'guest' is not there yet" "$check" guest image
+t '--json and --fix together' exits 2 "$check" --json --fix
+t '--apply alone' exits 2 "$check" --apply
+t '--apply with --root' exits 2 "$check" --fix --apply --root "$TMP"
+t 'an unknown fact to --require' exits 2 "$check" --require warp-drive
+t 'an unknown topic' exits 2 "$check" --explain warp-drive
+t '--explain a fact' says 'EPT' "$check" --explain ept
+t '--explain a problem' says 'SVMDIS' "$check" --explain firmware-off
+t '--explain list' says 'interrupt-remapping' "$check" --explain list
+t 'a full disk is not success' sh -c "$check --help >/dev/full; [ \$? = 1 ]"
+
+t 'this computer gets a verdict' one_of '0 3 4' "$check"
+t 'in words' says 'This computer runs virtual machines at full speed: ' "$check"
+t 'in less than 2 seconds' quickly 2000 "$check"
+t '--quiet says nothing' sh -c "[ -z \"\$($check --quiet 2>&1)\" ]"
+"$check" --quiet
+status=$?
+t '--fix has the same status' exits $status "$check" --fix
+"$check" --json >"$TMP/json"
+t '--json has the same status' test $? = $status
+t '--json is JSON, version 1, with 30 facts and more' python3 - "$TMP/json" <<'P'
+import json, sys
+d = json.load(open(sys.argv[1]))
+assert d["version"] == 1 and len(d["facts"]) >= 30
+assert len({f["id"] for f in d["facts"]}) == len(d["facts"])
+assert d["status"] in (0, 3, 4) and d["full-speed"] in ("yes", "no", "only")
+assert set(d["proof"]["modes"]) == {"real", "protected", "pae", "long"}
+P
+t '--capture' one_of $status "$check" --quiet --capture "$TMP/tree"
+t 'a captured tree gives the same status' exits $status "$check" --quiet --root "$TMP/tree"
+"$check" --root "$TMP/tree" >"$TMP/1"
+"$check" --report --root "$TMP/tree" >"$TMP/report"
+"$check" --root "$TMP/report" >"$TMP/2"
+t 'so does a report, to the letter' cmp "$TMP/1" "$TMP/2"
+t 'a report tells no host name' sh -c "h=\$(uname -n); [ \${#h} -lt 4 ] || ! grep -qF \"\$h\" '$TMP/report'"
+t '--capture refuses a folder that is not empty' fails 'new or empty' "$check" --capture "$TMP/tree"
+t 'output to a pipe has no colour' sh -c "! grep -q '$(printf '\033')' '$TMP/1'"
+LC_ALL=C "$check" --root "$TMP/tree" >"$TMP/ascii"
+t 'an ASCII locale gets ASCII' sh -c "! LC_ALL=C grep -q '[^ -~]' '$TMP/ascii'"
+done_testing

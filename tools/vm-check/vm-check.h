@@ -1,0 +1,41 @@
+/* vm-check/vm-check.h - between the files of the tool. Main thread. */
+#ifndef VM_CHECK_H
+#define VM_CHECK_H
+
+#include "cli/cli.h"
+#include "facts/collect.h"
+#include "facts/facts.h"
+
+extern const struct cli_page page;
+
+struct options {
+	int json, quiet, fix, apply, report;
+	char *require, *explain, *root, *capture, *device; /* owned */
+};
+
+/* Status to end with, or -1: go on. */
+int options_parse(struct options *o, int argc, const char **argv);
+void options_free(struct options *o);
+
+/* Tries guests on `device` (NULL: /dev/kvm) and adds "vm-check/proof". */
+void proof_run(struct snap *s, const char *device);
+
+/* The report for people, on stdout. */
+void text_print(const struct facts *f);
+
+/* 0 or -errno. */
+int json_print(const struct facts *f, struct err *err);
+
+/* --report: text, JSON, snapshot, for a bug report. 0 or -errno. */
+int report_print(const struct facts *f, struct err *err);
+
+/* --fix, --apply. Returns an exit status. */
+int fix_run(const struct facts *f, bool apply);
+
+/* --explain: 0, or 2 with a message. */
+int explain_print(const char *topic);
+
+/* --require: an exit status; tells what is missing on stderr. */
+int require_check(const struct facts *f, const char *list, bool quiet);
+
+#endif
