@@ -364,15 +364,23 @@ static int qcow2_close(struct img *img)
 	return rc;
 }
 
-/* Features that we do not keep up to date, persistent bitmaps among them, are not valid from here on. */
-static int qcow2_begin_write(struct img *img)
+/*
+ * Features that we do not keep up to date are not valid from here on. Bitmaps that follow what is written are marked
+ * as not closed properly, for good; disabled ones stay as they are. Bitmaps that cannot be read are dropped.
+ */
+int qcow2_begin_write(struct img *img)
 {
 	struct qcow2 *q = img->priv;
 	uint64_t keep = q->autoclear & (q->external ? AUTO_RAW_DATA : 0);
-	be64 v = be64_make(keep);
+	be64 v;
 	int rc = 0;
 
 	pthread_mutex_lock(&q->lock);
+	if (q->bm_n && !bitmaps_in_use(q))
+		keep |= AUTO_BITMAPS;
+	else
+		q->bm_n = 0;
+	v = be64_make(keep);
 	if (keep != q->autoclear)
 		rc = file_write(q->file, &v, offsetof(struct qcow2_header, autoclear),
 				sizeof(v));
@@ -429,5 +437,10 @@ const struct img_format img_qcow2 = {
 	.create = qcow2_create,
 	.check = qcow2_check,
 	.can_fix = IMG_FIX_LEAKS | IMG_FIX_ERRORS,
+	.resize = qcow2_resize,
+	.amend = qcow2_amend,
+	.set_backing = qcow2_set_backing,
+	.make_empty = qcow2_make_empty,
+	.bitmap = qcow2_bitmap,
 	.snapshots = &qcow2_snapshot_ops,
 };

@@ -5,7 +5,7 @@
 #include "base/bits.h"
 #include "base/mem.h"
 #include "base/str.h"
-#include "img/qcow2_int.h"
+#include "img/qcow2_walk.h"
 
 /* A new image's clusters: header, reference count table, its blocks, L1 table. */
 struct layout {
@@ -95,9 +95,16 @@ static void add_extension(struct str *s, uint32_t type, const char *text)
 	str_add(s, NULL, align_up(len, 8) - len);
 }
 
+/* What only the settings by name tell. */
+struct extras {
+	const char *data_file; /* NULL: none */
+	bool data_raw, lazy;
+	enum img_prealloc prealloc;
+};
+
 /* The first cluster's content. */
 static void header_build(const struct layout *l, const struct img_create_opts *o,
-			 struct str *s)
+			 const struct extras *x, struct str *s)
 {
 	struct qcow2_header *h;
 	size_t name = 0;
@@ -105,6 +112,8 @@ static void header_build(const struct layout *l, const struct img_create_opts *o
 	str_add(s, NULL, l->version == 2 ? QCOW2_V2_LEN : sizeof(*h));
 	if (o->backing_path)
 		add_extension(s, EXT_BACKING_FORMAT, o->backing_format);
+	if (x->data_file)
+		add_extension(s, EXT_DATA_FILE, x->data_file);
 	str_add(s, NULL, 8); /* EXT_END */
 	if (o->backing_path)
 		name = str_add(s, o->backing_path, strlen(o->backing_path));
@@ -126,7 +135,10 @@ static void header_build(const struct layout *l, const struct img_create_opts *o
 	if (l->version == 2)
 		return;
 	h->incompatible = be64_make((l->extended ? INC_EXTENDED_L2 : 0) |
-				    (o->zstd ? INC_COMPRESSION : 0));
+				    (o->zstd ? INC_COMPRESSION : 0) |
+				    (x->data_file ? INC_DATA_FILE : 0));
+	h->compatible = be64_make(x->lazy ? COM_LAZY : 0);
+	h->autoclear = be64_make(x->data_raw ? AUTO_RAW_DATA : 0);
 	h->refcount_order = be32_make(l->rc_order);
 	h->header_len = be32_make(sizeof(*h));
 	h->compression = o->zstd;
@@ -177,9 +189,70 @@ const struct img_option_desc qcow2_options[] = {
 	{"refcount_bits", OPTION_NUMBER, "1|2|4|8|16|32|64", "16", "bits of a reference count"},
 	{"extended_l2", OPTION_BOOL, NULL, "off", "clusters have 32 subclusters"},
 	{"compression_type", OPTION_TEXT, "zlib|zstd", "zlib", "of compressed clusters"},
+	{"lazy_refcounts", OPTION_BOOL, NULL, "off", "QEMU may bring reference counts up to date later"},
+	{"data_file", OPTION_TEXT, NULL, NULL, "the disk's bytes are in this file, beside the image"},
+	{"data_file_raw", OPTION_BOOL, NULL, "off", "and the data file is a raw image of the disk"},
+	{"preallocation", OPTION_TEXT, "off|metadata|falloc|full", "off", "give everything its place at once"},
 	{0},
 };
 /* clang-format on */
+
+static int read_extras(const struct img_create_opts *o, struct extras *x,
+		       struct err *err)
+{
+	static const char *const how[] = {"off", "metadata", "falloc", "full"};
+	const struct img_option *v = o->options;
+	unsigned n = o->n_options;
+	const char *prealloc = img_option_text(v, n, "preallocation", "off");
+
+	x->data_file = img_option_text(v, n, "data_file", NULL);
+	x->data_raw = img_option_bool(v, n, "data_file_raw", false);
+	x->lazy = img_option_bool(v, n, "lazy_refcounts", false);
+	for (unsigned i = 0; i < ARRAY_LEN(how); i++)
+		if (!strcmp(prealloc, how[i]))
+			x->prealloc = i;
+	/* A raw data file has no zero clusters of its own: everything is where it is. */
+	if (x->data_raw && x->prealloc == IMG_PREALLOC_OFF)
+		x->prealloc = IMG_PREALLOC_METADATA;
+	if (o->version == 2 && (x->data_file || x->lazy))
+		return err_set(
+			err, EINVAL,
+			"version 2 has neither data files nor lazy reference counts: "
+			"use version 3");
+	if (x->data_raw && !x->data_file)
+		return err_set(err, EINVAL, "data_file_raw needs a data_file");
+	if (o->backing_path && (x->data_raw || x->prealloc))
+		return err_set(
+			err, EINVAL,
+			"with a backing file there is neither preallocation nor a raw "
+			"data file");
+	return 0;
+}
+
+/* The image is made: its data file, and places for everything. */
+static int create_extras(struct img_target *t, const struct img_create_opts *o,
+			 const struct extras *x, struct err *err)
+{
+	struct img_opts io = {.no_lock = true, .no_sync = true};
+	struct img_file *data;
+	struct img *img;
+	int rc = 0, end;
+
+	if (x->data_file) {
+		rc = target_add_file(t, x->data_file, &data, err);
+		if (!rc && !file_is_device(data) && (rc = file_truncate(data, o->size)))
+			err_sys(err, -rc, "cannot make '%s'", x->data_file);
+	}
+	if (rc || !x->prealloc || !o->size)
+		return rc;
+	rc = img_open_made(t, &img_qcow2, &io, &img, err);
+	if (rc)
+		return rc;
+	rc = qcow2_preallocate(img, 0, o->size, x->prealloc);
+	end = img_close(img);
+	rc = rc ? rc : end;
+	return rc ? err_sys(err, -rc, "cannot take the image's space") : 0;
+}
 
 /* The settings by name take the place of the members. */
 static struct img_create_opts by_name(const struct img_create_opts *opts)
@@ -209,11 +282,13 @@ int qcow2_create(struct img_target *t, const struct img_create_opts *given,
 	struct img_file *f = t->file;
 	struct str head = {0};
 	struct layout l = {0};
+	struct extras x = {0};
 	int rc = layout_plan(&l, opts, err);
 
+	rc = rc ? rc : read_extras(opts, &x, err);
 	if (rc)
 		return rc;
-	header_build(&l, opts, &head);
+	header_build(&l, opts, &x, &head);
 	if (head.failed)
 		rc = err_set(err, ENOMEM, "no memory for the header");
 	else if (head.len > l.cluster_size ||
@@ -231,5 +306,6 @@ int qcow2_create(struct img_target *t, const struct img_create_opts *given,
 	if (!rc)
 		rc = file_write(f, head.p, 0, head.len);
 	str_fini(&head);
-	return rc ? err_sys(err, -rc, "cannot write the image") : 0;
+	return rc ? err_sys(err, -rc, "cannot write the image")
+		  : create_extras(t, opts, &x, err);
 }

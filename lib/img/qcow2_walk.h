@@ -193,6 +193,8 @@ void remake_abort(struct remake *r);
 
 /* ---- settings (qcow2_change.c) ---- */
 
+int qcow2_begin_write(struct img *img); /* qcow2.c */
+
 int qcow2_resize(struct img *img, uint64_t size, enum img_prealloc prealloc,
 		 struct err *err);
 int qcow2_amend(struct img *img, const struct img_option *o, unsigned n,

@@ -118,9 +118,14 @@ t 'snapshot mode of an odd size' discarded odd.raw
 bitmap() {
 	qemu-img create -q -f qcow2 x.qcow2 5M && qemu-img bitmap --add x.qcow2 b || return 1
 	"$imgio" x.qcow2 info && qemu-img info x.qcow2 | grep -q 'name: b' &&
-		"$imgio" x.qcow2 write 0 512 1 && ! qemu-img info x.qcow2 | grep -q 'name: b'
+		qemu-img bitmap --add --disable x.qcow2 c && "$imgio" x.qcow2 write 0 512 1 &&
+		qemu-img info --output=json x.qcow2 >info && python3 - <<-'END'
+	import json
+	bitmaps = json.load(open('info'))['format-specific']['data']['bitmaps']
+	assert {b['name']: 'in-use' in b['flags'] for b in bitmaps} == {'b': True, 'c': False}
+	END
 }
-t 'a write, not opening alone, makes persistent bitmaps invalid' bitmap
+t 'a write, not opening alone, makes bitmaps invalid that follow writes' bitmap
 discards() {
 	rm -f x.qcow2
 	qemu-img convert -O qcow2 disk.raw x.qcow2 && before=$(stat -c %b x.qcow2) &&
