@@ -52,7 +52,8 @@ ssize_t pwritev(int fd, const struct iovec *iov, int n, off_t off)
 		return -1;
 	}
 	if (half) {
-		struct iovec v = {iov[0].iov_base, iov[0].iov_len / 2};
+		/* Disks write whole sectors. */
+		struct iovec v = {iov[0].iov_base, iov[0].iov_len / 2 / 512 * 512};
 
 		syscall(SYS_pwritev, fd, &v, 1, off, 0);
 		_exit(9);

@@ -36,7 +36,7 @@ each() {
 	rm -rf work && mkdir work && $prepare || return 1
 	total=$(cd work && timeout 20 "$imgfail" count 0 "$@") || { echo "does not work: $total"; return 1; }
 	$verify || { echo "not good after all went well"; return 1; }
-	step=$((total / ${MOST:-8} + 1))
+	step=$((total / ${MOST:-4} + 1))
 	for how in kill half eio full; do
 		at=1
 		while [ $at -le "$total" ]; do

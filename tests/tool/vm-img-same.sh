@@ -106,3 +106,47 @@ same 'resize raw, smaller' 'qemu-img resize -f raw --shrink disk.raw 1M' disk.ra
 same 'resize raw by a difference' 'qemu-img resize -f raw --shrink disk.raw -1M' disk.raw
 same 'check raw' 'qemu-img check -f raw disk.raw'
 same 'snapshot of raw' 'qemu-img snapshot -c x disk.raw'
+
+# ---- check ----
+for i in disk.qcow2 small.qcow2 zstd.qcow2 over.qcow2; do
+	same "check $i" "qemu-img check $i"
+	same "check $i, JSON" "qemu-img check --output=json $i"
+done
+same 'check -q' 'qemu-img check -q disk.qcow2'
+for f in vdi vhdx; do
+	same "check $f" "qemu-img convert -O $f disk.raw x.$f && qemu-img check -q x.$f"
+	same "check $f, JSON" "qemu-img convert -O $f disk.raw x.$f && qemu-img check --output=json x.$f"
+done
+# A leak: a count of 1 for a cluster that nothing uses; damage: a count of 0 for one that is used.
+leak='printf "\000\001" | dd of=disk.qcow2 bs=1 seek=$((131072 + 2 * 1000)) conv=notrunc status=none; truncate -s 70M disk.qcow2'
+hurt='printf "\000\000" | dd of=disk.qcow2 bs=1 seek=$((131072 + 2 * 6)) conv=notrunc status=none'
+same 'check finds a leak' "$leak; qemu-img check disk.qcow2 >/dev/null"
+same 'check finds a leak, JSON' "$leak; qemu-img check --output=json disk.qcow2 | grep -v end-offset"
+same 'check finds damage' "$hurt; qemu-img check disk.qcow2 >/dev/null"
+same 'check finds damage, JSON' "$hurt; qemu-img check --output=json disk.qcow2"
+same 'check -r leaks repairs a leak' "$leak; qemu-img check -r leaks disk.qcow2 >/dev/null && qemu-img check disk.qcow2 >/dev/null" disk.qcow2
+same 'check -r all repairs damage' "$hurt; qemu-img check -r all disk.qcow2 >/dev/null" disk.qcow2
+same 'check with a bad -r' 'qemu-img check -r some disk.qcow2'
+
+# ---- snapshots ----
+same 'snapshot -l, none' 'qemu-img snapshot -l disk.qcow2'
+same 'snapshot -c' 'qemu-img snapshot -c one disk.qcow2 && qemu-img snapshot -l disk.qcow2' disk.qcow2
+same 'snapshots in info' 'qemu-img snapshot -c one disk.qcow2 && qemu-img snapshot -c two disk.qcow2 && qemu-img info --output=json disk.qcow2'
+same 'snapshot -a' 'qemu-img snapshot -c one disk.qcow2 && qemu-io -c "write -P 5 0 3M" disk.qcow2 >/dev/null && qemu-img snapshot -a one disk.qcow2' disk.qcow2
+same 'snapshot -a by number' 'qemu-img snapshot -c one disk.qcow2 && qemu-io -c "write -P 5 0 3M" disk.qcow2 >/dev/null && qemu-img snapshot -a 1 disk.qcow2' disk.qcow2
+same 'snapshot -d' 'qemu-img snapshot -c one disk.qcow2 && qemu-img snapshot -c two disk.qcow2 && qemu-img snapshot -d one disk.qcow2 && qemu-img snapshot -l disk.qcow2' disk.qcow2
+same 'snapshot -d of what is not there' 'qemu-img snapshot -d one disk.qcow2'
+same 'snapshot -a of what is not there' 'qemu-img snapshot -a one disk.qcow2'
+same 'snapshot of no qcow2' 'qemu-img create -q -f vdi x.vdi 1M; qemu-img snapshot -c one x.vdi'
+same 'convert -l' 'qemu-img snapshot -c one disk.qcow2 && qemu-io -c "write -P 5 0 3M" disk.qcow2 >/dev/null && qemu-img convert -l one -O raw disk.qcow2 x.raw' x.raw
+same 'convert -l snapshot.name=' 'qemu-img snapshot -c one disk.qcow2 && qemu-io -c "write -P 5 0 3M" disk.qcow2 >/dev/null && qemu-img convert -l snapshot.name=one -O raw disk.qcow2 x.raw' x.raw
+same 'convert -l of what is not there' 'qemu-img convert -l one -O raw disk.qcow2 x.raw'
+
+# ---- resize ----
+if can qcow2 resize; then
+	same 'resize to more' 'qemu-img resize disk.qcow2 64M' disk.qcow2
+	same 'resize by a difference' 'qemu-img resize disk.qcow2 +7G' disk.qcow2
+	same 'resize to less' 'qemu-img resize -q --shrink disk.qcow2 8M' disk.qcow2
+fi
+same 'resize qcow2 to less without --shrink' 'qemu-img resize -q disk.qcow2 8M' disk.qcow2
+same 'resize with a bad size' 'qemu-img resize -q disk.qcow2 large'

@@ -165,7 +165,7 @@ static void details_text(const struct details *d)
 
 void print_snapshots(const struct img_snapshot *v, size_t n)
 {
-	printf("%-7s %-16s %9s %20s %15s %10s\n", "ID", "TAG", "VM SIZE", "DATE",
+	printf("%-10s%-17s%8s%20s%13s%11s\n", "ID", "TAG", "VM SIZE", "DATE",
 	       "VM CLOCK", "ICOUNT");
 	for (size_t i = 0; i < n; i++) {
 		time_t t = (time_t)v[i].date_sec;
@@ -181,7 +181,7 @@ void print_snapshots(const struct img_snapshot *v, size_t n)
 			 v[i].vm_clock_nsec / 1000000 % 1000);
 		if (v[i].has_icount)
 			snprintf(icount, sizeof(icount), "%" PRIu64, v[i].icount);
-		printf("%-7s %-16s %9s %20s %15s %10s\n", v[i].id, v[i].name,
+		printf("%-9s %-16s %8s%20s%13s%11s\n", v[i].id, v[i].name,
 		       size_format(v[i].vm_state_size, size, sizeof(size)), date, clock,
 		       icount);
 	}
