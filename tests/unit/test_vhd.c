@@ -27,11 +27,35 @@ static void test_parent(void **state)
 	}
 }
 
+/* Larger, larger with a table that has to move, smaller, smaller within a block. */
+static void test_resize(void **state)
+{
+	static const struct {
+		uint64_t size;
+		uint32_t block;
+	} rows[] = {
+		{1048576ull * 20, 65536},
+		{1048576ull * 1200, 4096},
+		{3 << 20, 65536},
+		{5000192, 0},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct img_create_opts o = {.format = "vpc",
+					    .cluster_size = rows[i].block};
+
+		crash_seed = i + 1;
+		crash_test_resize(&o, rows[i].size, 50);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_alone),
 		cmocka_unit_test(test_parent),
+		cmocka_unit_test(test_resize),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

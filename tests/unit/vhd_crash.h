@@ -299,4 +299,88 @@ static void crash_test(const struct img_create_opts *opts, bool parent, size_t s
 	rmdir(dir);
 }
 
+/* What is left of a resize has one of the two sizes and all of the data, and can be repaired. */
+static void crash_check_size(const struct crash_state *s, const char *path,
+			     const char *format, uint64_t before, uint64_t after)
+{
+	struct img_opts o = {.format = format, .repair = true, .no_lock = true};
+	struct img_check c = {.fix = IMG_FIX_LEAKS | IMG_FIX_ERRORS};
+	uint64_t n = min_u64(min_u64(before, after), CRASH_DISK);
+	struct err err = {0};
+	struct img *img;
+	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	assert_int_equal(fd_write_full(fd, s->p, s->len), 0);
+	close(fd);
+	for (unsigned i = 0; i < 3; i++) {
+		o.read_only = i != 1;
+		if (img_open(path, &o, &img, &err))
+			fail_msg("%s", err.msg);
+		if (i == 1 && img_check(img, &c, &err))
+			fail_msg("%s", err.msg);
+		assert_true(img_size(img) == before || img_size(img) == after);
+		assert_int_equal(img_read(img, crash_got, 0, n), 0);
+		assert_memory_equal(crash_got, crash_model, n);
+		assert_int_equal(img_close(img), 0);
+	}
+	c = (struct img_check){0};
+	assert_int_equal(img_open(path, &o, &img, &err), 0);
+	assert_int_equal(img_check(img, &c, &err), 0);
+	assert_int_equal(c.corruptions, 0);
+	assert_int_equal(c.leaks, 0);
+	img_close(img);
+}
+
+/* A full image gets another size. */
+static void crash_test_resize(const struct img_create_opts *opts, uint64_t size,
+			      size_t step)
+{
+	char dir[] = "/tmp/vhdcrashXXXXXX", path[64], after[64];
+	struct img_opts o = {.format = opts->format, .no_lock = true};
+	struct img_create_opts co = *opts;
+	struct crash_state s = {calloc(1, CRASH_FILE), 0};
+	struct err err = {0};
+	uint64_t start_len;
+	struct img *img;
+	void *start;
+
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/image", dir);
+	snprintf(after, sizeof(after), "%s/after", dir);
+	co.size = CRASH_DISK;
+	for (size_t i = 0; i < CRASH_DISK; i++)
+		crash_model[i] = (uint8_t)(i / 1000 % 3 ? crash_rng() : 0);
+	memset(crash_model + (1 << 20), 0, 1 << 20);
+	assert_int_equal(img_create(path, &co, NULL), 0);
+	assert_int_equal(img_open(path, &o, &img, NULL), 0);
+	assert_int_equal(img_write(img, crash_model, 0, 1 << 20), 0);
+	assert_int_equal(img_write(img, crash_model + (2 << 20), 2 << 20,
+				   CRASH_DISK - (2 << 20)),
+			 0);
+	assert_int_equal(img_close(img), 0);
+	assert_int_equal(fd_load_file(path, CRASH_FILE, &start, &start_len, NULL), 0);
+	crash_watched = open(path, O_RDWR | O_CLOEXEC);
+	assert_int_equal(img_open_fd(crash_watched, path, &o, &img, NULL), 0);
+	if (img_resize(img, size, IMG_PREALLOC_OFF, &err))
+		fail_msg("%s", err.msg);
+	assert_int_equal(img_close(img), 0);
+	crash_watched = -1;
+	for (size_t at = 0; at <= crash_n; at++)
+		for (unsigned mode = 0; mode < 3; mode++) {
+			if (at % step &&
+			    (at == crash_n || crash_events[at].kind != CRASH_SYNC))
+				continue;
+			crash_at(&s, start, start_len, at, mode);
+			crash_check_size(&s, after, co.format, CRASH_DISK, size);
+		}
+	for (size_t i = 0; i < crash_n; i++)
+		free(crash_events[i].data);
+	crash_n = 0;
+	free(start);
+	free(s.p);
+	unlink(path);
+	unlink(after);
+	rmdir(dir);
+}
+
 #endif
