@@ -5,6 +5,7 @@
  */
 #include <dirent.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -163,13 +164,10 @@ static bool is_parent(int dir, const char *name, const struct guid *want,
 	return is;
 }
 
-/* The name of the parent in the image's folder; NULL: not there. */
-static char *parent_search(const struct vdi *v, struct guid *modify)
+/* The name of the parent in a folder; NULL: not there. */
+static char *folder_search(const struct vdi *v, const char *folder, struct guid *modify)
 {
-	const char *slash = strrchr(v->img->path, '/');
-	char *folder = slash ? strndup(v->img->path, (size_t)(slash - v->img->path) + 1)
-			     : strdup("./");
-	DIR *dir = folder ? opendir(folder) : NULL;
+	DIR *dir = opendir(folder);
 	char *found = NULL;
 	struct dirent *d;
 
@@ -183,6 +181,38 @@ static char *parent_search(const struct vdi *v, struct guid *modify)
 	}
 	if (dir)
 		closedir(dir);
+	return found;
+}
+
+/* "dir/name", of a name that is taken over. */
+static char *in_folder(const char *dir, char *name)
+{
+	char *path = NULL;
+
+	if (name && asprintf(&path, "%s/%s", dir, name) < 0)
+		path = NULL;
+	free(name);
+	return path;
+}
+
+/*
+ * In the image's folder; then where the user lets files be opened: in that folder, or, if that is
+ * everywhere, in the one above, where VirtualBox has the machine's first disk when the image is in its
+ * Snapshots folder.
+ */
+static char *parent_search(const struct vdi *v, struct guid *modify)
+{
+	const char *slash = strrchr(v->img->path, '/');
+	const char *allow = v->img->opts.allow_external;
+	char *folder = slash ? strndup(v->img->path, (size_t)(slash - v->img->path) + 1)
+			     : strdup("./");
+	char *found = folder ? folder_search(v, folder, modify) : NULL, *above = NULL;
+
+	if (!found && folder && allow && strcmp(allow, "/"))
+		found = in_folder(allow, folder_search(v, allow, modify));
+	else if (!found && folder && allow && asprintf(&above, "%s..", folder) >= 0)
+		found = in_folder("..", folder_search(v, above, modify));
+	free(above);
 	free(folder);
 	return found;
 }
@@ -199,16 +229,16 @@ static int parent_open(struct vdi *v, struct err *err)
 	if (guid_same(&v->h.parent, &v->h.create))
 		return err_set(err, ELOOP, "'%s' is its own parent: %s", img->path,
 			       text);
-	if (!img->opts.no_backing)
-		img->backing_path = parent_search(v, &modify);
-	if (img->opts.no_backing)
+	img->backing_path = parent_search(v, &modify);
+	if (!img->backing_path && img->opts.no_backing)
 		img->backing_path = strdup(text);
 	else if (!img->backing_path)
 		return err_set(err, ENOENT,
 			       "the parent of '%s', the VDI image %s, is not in its "
-			       "folder: put it there",
+			       "folder: put it there, or say with --allow-external "
+			       "where it is",
 			       img->path, text);
-	else if (!guid_is_zero(&v->h.parent_modify) &&
+	else if (!img->opts.no_backing && !guid_is_zero(&v->h.parent_modify) &&
 		 !guid_same(&v->h.parent_modify, &modify))
 		return err_set(err, EINVAL,
 			       "the parent of '%s', '%.80s', was changed after it was "
@@ -275,6 +305,21 @@ static void vdi_info(struct img *img, struct img_info *info)
 	const struct vdi *v = img->priv;
 
 	info->version = le32_get(v->h.version) >> 16;
+}
+
+static void vdi_details(struct img *img, struct details *d)
+{
+	const struct vdi *v = img->priv;
+	char id[GUID_TEXT];
+
+	detail_text(d, "subformat", "%s",
+		    v->type == VDI_FIXED  ? "static"
+		    : v->type == VDI_DIFF ? "differencing"
+					  : "dynamic");
+	detail_text(d, "uuid", "%s", guid_format(&v->h.create, false, id));
+	if (v->type == VDI_DIFF)
+		detail_text(d, "parent-uuid", "%s",
+			    guid_format(&v->h.parent, false, id));
 }
 
 /* ---- mapping ---- */
@@ -368,6 +413,7 @@ const struct img_format img_vdi = {
 	.close = vdi_close,
 	.map = vdi_map,
 	.info = vdi_info,
+	.details = vdi_details,
 	.begin_write = vdi_begin_write,
 	.alloc = vdi_alloc,
 	.link = vdi_link,

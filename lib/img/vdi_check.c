@@ -130,7 +130,7 @@ static int twice_add(struct findings *f, uint64_t block)
 static int entry_check(struct vdi *v, struct img_check *c, uint64_t block,
 		       uint32_t entry, uint8_t *seen, struct findings *f)
 {
-	if (entry >= v->room) {
+	if (entry >= vdi_place_limit(v)) {
 		c->corruptions++;
 		check_say(c, "block %llu is said to be at place %u, the file has %llu",
 			  (unsigned long long)block, entry,
@@ -153,7 +153,7 @@ static int entry_check(struct vdi *v, struct img_check *c, uint64_t block,
 
 static int map_check(struct vdi *v, struct img_check *c, struct findings *f)
 {
-	uint8_t *seen = mem_new(v->room / 8 + 1, 1);
+	uint8_t *seen = mem_new(vdi_place_limit(v) / 8 + 1, 1);
 	uint64_t expect = 0;
 	int rc = seen ? 0 : -ENOMEM;
 

@@ -12,6 +12,7 @@
 
 #include <assert.h>
 
+#include "base/bits.h"
 #include "base/bytes.h"
 #include "img/img_int.h"
 #include "img/vhd_meta.h"
@@ -92,6 +93,12 @@ struct vdi {
 
 /* Checks a header (512 bytes of the file) and takes what is in it. */
 int vdi_header_take(struct vdi *v, const void *head, struct err *err);
+
+/* Places from here on are damage: nobody leaves so much room. Bounds the memory for them. */
+static inline uint64_t vdi_place_limit(const struct vdi *v)
+{
+	return min_u64(v->room, v->n_blocks * 4ull + 65536);
+}
 
 static inline uint64_t vdi_place_off(const struct vdi *v, uint64_t place)
 {

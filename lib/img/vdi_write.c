@@ -54,7 +54,7 @@ int vdi_places(struct vdi *v, struct err *err)
 			return err_sys(err, -rc, "cannot read '%s'", path);
 		if (entry == VDI_FREE || entry == VDI_ZERO)
 			continue;
-		if (entry >= v->room)
+		if (entry >= vdi_place_limit(v))
 			return err_set(err, EIO,
 				       "'%s' is damaged: block %llu is said to be at "
 				       "place %u, the file ends after %llu: repair it "

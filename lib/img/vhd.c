@@ -244,6 +244,27 @@ static void vhd_info(struct img *img, struct img_info *info)
 	info->version = be32_get(v->footer.version) >> 16;
 }
 
+static void vhd_details(struct img *img, struct details *d)
+{
+	const struct vhd *v = img->priv;
+	char id[GUID_TEXT], creator[5] = {0};
+
+	for (unsigned i = 0; i < 4;
+	     i++) /* spaces and zeros end it; it may be anything */
+		creator[i] = v->footer.creator[i] > ' ' && v->footer.creator[i] < 127
+				     ? v->footer.creator[i]
+				     : 0;
+	detail_text(d, "subformat", "%s",
+		    v->type == VHD_FIXED  ? "fixed"
+		    : v->type == VHD_DIFF ? "differencing"
+					  : "dynamic");
+	detail_text(d, "creator", "%s", creator);
+	detail_text(d, "uuid", "%s", guid_format(&v->footer.id, true, id));
+	if (v->type == VHD_DIFF)
+		detail_text(d, "parent-uuid", "%s",
+			    guid_format(&v->header.parent_id, true, id));
+}
+
 /* ---- mapping ---- */
 
 int vhd_entry(struct vhd *v, uint64_t block, uint32_t *sector)
@@ -389,6 +410,7 @@ const struct img_format img_vhd = {
 	.close = vhd_close,
 	.map = vhd_map,
 	.info = vhd_info,
+	.details = vhd_details,
 	.begin_write = vhd_begin_write,
 	.alloc = vhd_alloc,
 	.link = vhd_link,

@@ -2,6 +2,7 @@
  * image meanwhile. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/bits.h"
 #include "base/mem.h"
@@ -280,6 +281,26 @@ static int footers_fix(struct vhd *v, struct img_check *c, bool copy_bad)
 	return rc;
 }
 
+/* The parent's time is not the one that the child knows: perhaps it was changed. Copying changes it, too. */
+static void parent_time_check(const struct vhd *v, const struct img_check *c)
+{
+	const struct img *back = v->img->backing;
+	uint32_t want = be32_get(v->header.parent_time);
+	const struct vhd *parent;
+	struct stat st;
+
+	if (v->type != VHD_DIFF || !back || back->fmt != &img_vhd)
+		return;
+	parent = back->priv;
+	if (want == be32_get(parent->footer.time) ||
+	    (!stat(back->path, &st) && st.st_mtime - VHD_EPOCH == want))
+		return;
+	check_say(c,
+		  "note: '%s' has another time than when '%s' was made: it may have "
+		  "been changed",
+		  back->path, v->img->path);
+}
+
 int vhd_check(struct img *img, struct img_check *c, struct err *err)
 {
 	struct vhd *v = img->priv;
@@ -292,6 +313,7 @@ int vhd_check(struct img *img, struct img_check *c, struct err *err)
 		rc = vhd_write_all(v, true);
 	if (!rc)
 		rc = copy_check(v, c, &copy_bad);
+	parent_time_check(v, c);
 	if (!rc)
 		rc = blocks_check(v, c);
 	if (!rc && c->fix & IMG_FIX_ERRORS)

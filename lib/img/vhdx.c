@@ -89,6 +89,26 @@ static void vhdx_info(struct img *img, struct img_info *info)
 	info->dirty = v->replayed;
 }
 
+static void vhdx_details(struct img *img, struct details *d)
+{
+	const struct vhdx *v = img->priv;
+	char id[GUID_TEXT];
+
+	detail_text(d, "subformat", "%s",
+		    img->has_backing ? "differencing"
+		    : v->fixed       ? "fixed"
+				     : "dynamic");
+	detail_number(d, "logical-sector-size", v->sector);
+	detail_number(d, "log-size", v->log_len);
+	detail_bool(d, "log-pending", v->replayed);
+	detail_text(d, "uuid", "%s", guid_format(&v->disk_id, false, id));
+	detail_text(d, "data-write-uuid", "%s",
+		    guid_format(&v->header.data_write, false, id));
+	if (img->has_backing)
+		detail_text(d, "parent-linkage", "%s",
+			    guid_format(&v->parent_link, false, id));
+}
+
 /* ---- the table ---- */
 
 uint64_t vhdx_bat_entries(const struct vhdx *v, uint64_t n_blocks)
@@ -294,6 +314,7 @@ const struct img_format img_vhdx = {
 	.close = vhdx_close,
 	.map = vhdx_map,
 	.info = vhdx_info,
+	.details = vhdx_details,
 	.begin_write = vhdx_begin_write,
 	.alloc = vhdx_alloc,
 	.link = vhdx_link,

@@ -153,4 +153,13 @@ made_child() {
 t 'an image in front of a parent is made and written' made_child
 t 'it keeps its size' fails 'has its parent' "$img" resize kid.vdi 30M
 t 'a parent of another format is refused' fails 'is of format raw' "$img" create -q -f vdi -b disk.raw -F raw z.vdi
+snapshots() { # as VirtualBox has them: the first disk above the folder Snapshots
+	mkdir -p Snapshots && $make vdi Snapshots/kid.vdi type=4 size=12000768 create=7 parent=77 &&
+		$make vdi first.vdi data=disk.raw create=77 && timeout 60 "$imgio" -r Snapshots/kid.vdi cat | cmp - disk.raw
+}
+t 'a parent in the folder above' snapshots
+t 'is found only where it is allowed' fails 'is not in its folder' "$img" convert -O raw Snapshots/kid.vdi no.raw
+t 'info tells the kind' says 'dynamic' "$img" info first.vdi
+t 'a place that only a huge file has' sh -c "$make vdi far.vdi data=disk.raw block=4096 entry0=4000000000 &&
+	truncate -s 15T far.vdi && ! (ulimit -v 500000; timeout 20 $img check far.vdi)"
 done_testing
