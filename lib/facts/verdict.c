@@ -48,7 +48,7 @@ static void advise(struct facts *f)
 {
 	bool can = f->kernel64 || !f->machine[0];
 	const char *text =
-		f->verdict == VERDICT_FULL ? "vm-run takes KVM"
+		!strcmp(f->proof.verdict, "works") ? "vm-run takes KVM"
 		: !can ? "vm-run does not run here: it is a program for x86-64"
 		: !strcmp(f->proof.verdict, "slow")
 			? "vm-run takes its built-in emulator: it is faster than this "

@@ -120,7 +120,7 @@ static void print_verdict(const struct page_style *s, const struct facts *f)
 	printf("\n%s", on);
 	put_wrapped(s, line, 0);
 	printf("%s", *on ? "\033[0m" : "");
-	snprintf(line, sizeof(line), "%c%s.", f->advice[0], f->advice + 1);
+	snprintf(line, sizeof(line), "%s.", f->advice);
 	put_wrapped(s, line, 0);
 }
 
