@@ -243,12 +243,14 @@ static int parse_entry(struct snap *s, struct reader *r)
 	if (attr && attr[0] == '!') {
 		snap_add(s, head, NULL, 0, error_number(attr + 1));
 	} else if (attr && !strcmp(attr, "hex")) {
-		unsigned char bytes[4096];
-		long n = unhex(end, body, bytes, sizeof(bytes));
+		unsigned char *bytes = malloc(SNAP_MAX_FILE);
+		long n = bytes ? unhex(end, body, bytes, SNAP_MAX_FILE) : -1;
 
+		if (n >= 0)
+			snap_add(s, head, bytes, (size_t)n, 0);
+		free(bytes);
 		if (n < 0)
 			return err_set(r->err, EINVAL, "'%.60s': not hex bytes", head);
-		snap_add(s, head, bytes, (size_t)n, 0);
 	} else if (attr) {
 		return err_set(r->err, EINVAL, "'%.60s': '%.20s' is unknown", head,
 			       attr);
@@ -301,7 +303,7 @@ void snap_print(const struct snap *s, struct str *out)
 				 f->len && f->data[f->len - 1] != '\n' ? "\n" : "");
 		} else {
 			str_addf(out, "=== %s hex", f->path);
-			for (size_t k = 0; k < min_u64(f->len, 4096); k++)
+			for (size_t k = 0; k < f->len; k++)
 				str_addf(out, "%s%02x", k % 32 ? " " : "\n",
 					 (unsigned char)f->data[k]);
 			str_addf(out, "\n");
