@@ -3,6 +3,32 @@
 
 #include "base/bits.h"
 #include "img/qcow2_int.h"
+#include "img/qcow2_walk.h"
+
+static void bitmaps_details(const struct qcow2 *q, struct details *d)
+{
+	struct bitmaps b;
+
+	if (bitmaps_load(q, &b, NULL))
+		return;
+	if (b.n)
+		detail_begin(d, "bitmaps", DETAIL_LIST);
+	for (size_t i = 0; i < b.n; i++) {
+		detail_begin(d, NULL, DETAIL_GROUP);
+		detail_begin(d, "flags", DETAIL_LIST);
+		if (b.v[i].flags & BITMAP_IN_USE)
+			detail_text(d, NULL, "in-use");
+		if (b.v[i].flags & BITMAP_AUTO)
+			detail_text(d, NULL, "auto");
+		detail_end(d);
+		detail_text(d, "name", "%s", b.v[i].name);
+		detail_number(d, "granularity", BIT(b.v[i].granularity_bits & 63));
+		detail_end(d);
+	}
+	if (b.n)
+		detail_end(d);
+	bitmaps_fini(&b);
+}
 
 void qcow2_details(struct img *img, struct details *d)
 {
@@ -16,6 +42,7 @@ void qcow2_details(struct img *img, struct details *d)
 	detail_text(d, "compression-type", "%s", q->codec->name);
 	if (q->version >= 3)
 		detail_bool(d, "lazy-refcounts", q->compatible & COM_LAZY);
+	bitmaps_details(q, d);
 	detail_number(d, "refcount-bits", 1u << q->rc_order);
 	if (q->version < 3)
 		return;

@@ -150,3 +150,33 @@ if can qcow2 resize; then
 fi
 same 'resize qcow2 to less without --shrink' 'qemu-img resize -q disk.qcow2 8M' disk.qcow2
 same 'resize with a bad size' 'qemu-img resize -q disk.qcow2 large'
+
+# ---- amend, bitmaps ----
+same 'amend compat' 'qemu-img create -q -f qcow2 -o compat=0.10 x.qcow2 1M && qemu-img amend -o compat=1.1 x.qcow2 && qemu-img info x.qcow2' x.qcow2
+same 'amend lazy_refcounts' 'qemu-img amend -o lazy_refcounts=on disk.qcow2 && qemu-img info disk.qcow2' disk.qcow2
+same 'amend of what cannot be changed' 'qemu-img amend -o cluster_size=4k disk.qcow2'
+same 'amend without settings' 'qemu-img amend disk.qcow2'
+same 'amend of raw' 'qemu-img amend -f raw -o size=1M disk.raw'
+same 'bitmap --add' 'qemu-img bitmap --add disk.qcow2 b && qemu-img info --output=json disk.qcow2' disk.qcow2
+same 'bitmap --add -g --disable' 'qemu-img bitmap --add -g 32k disk.qcow2 b && qemu-img bitmap --disable disk.qcow2 b && qemu-img info --output=json disk.qcow2' disk.qcow2
+same 'bitmap --remove' 'qemu-img bitmap --add disk.qcow2 b && qemu-img bitmap --remove disk.qcow2 b && qemu-img info --output=json disk.qcow2' disk.qcow2
+same 'bitmap --merge' 'qemu-img bitmap --add disk.qcow2 b && qemu-img bitmap --add disk.qcow2 d && qemu-img bitmap --merge b --clear disk.qcow2 d' disk.qcow2
+same 'bitmap of what is not there' 'qemu-img bitmap --remove disk.qcow2 b'
+same 'bitmap twice' 'qemu-img bitmap --add disk.qcow2 b && qemu-img bitmap --add disk.qcow2 b'
+same 'bitmap without an action' 'qemu-img bitmap disk.qcow2 b'
+same 'bitmap of raw' 'qemu-img bitmap --add -f raw disk.raw b'
+
+# ---- rebase, commit ----
+same 'rebase' 'qemu-img rebase -b other.raw -F raw over.qcow2' over.qcow2
+same 'rebase to a shorter one' 'truncate -s 5M short.raw && qemu-img rebase -b short.raw -F raw over.qcow2' over.qcow2
+same 'rebase to nothing' 'qemu-img rebase -b "" over.qcow2' over.qcow2
+same 'rebase -u' 'cp disk.qcow2 same.qcow2 && qemu-img rebase -u -b same.qcow2 -F qcow2 over.qcow2' over.qcow2
+same 'rebase to what is not there' 'qemu-img rebase -b nowhere -F raw over.qcow2'
+same 'rebase of raw' 'qemu-img rebase -f raw -b disk.qcow2 -F qcow2 disk.raw'
+same 'rebase without -b' 'qemu-img rebase over.qcow2'
+same 'commit' 'qemu-img commit -q over.qcow2' over.qcow2 disk.qcow2
+same 'commit says so' 'qemu-img commit over.qcow2'
+same 'commit -d' 'qemu-img commit -q -d over.qcow2' over.qcow2 disk.qcow2
+same 'commit to the base of a longer chain' 'qemu-img create -q -f qcow2 -b over.qcow2 -F qcow2 top.qcow2 && qemu-io -c "write -P 8 2M 64k" top.qcow2 >/dev/null && qemu-img commit -q -b disk.qcow2 top.qcow2' disk.qcow2
+same 'commit without a backing file' 'qemu-img commit -q disk.qcow2'
+same 'commit to what is not in the chain' 'qemu-img commit -q -b other.raw over.qcow2'

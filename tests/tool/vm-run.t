@@ -31,6 +31,18 @@ t 'an initrd larger than memory' fails "$TMP/huge" $run -m 512M -i "$TMP/huge" "
 t 'more memory than there can be' fails 'memory' $run -m 900G "$kernel"
 t 'too little memory' fails 'memory' $run -m 16M "$kernel"
 
+if command -v qemu-img >/dev/null; then
+	truncate -s 3M "$TMP/disk.raw"
+	for f in qcow2 vdi vpc vhdx; do
+		qemu-img convert -f raw -O $f "$TMP/disk.raw" "$TMP/disk.$f"
+		mkdir "$TMP/acpi.$f"
+		t "a $f disk is opened" $run -d "$TMP/disk.$f" --dump-acpi "$TMP/acpi.$f" "$kernel"
+	done
+	mkdir "$TMP/in" "$TMP/acpi.ext"
+	(cd "$TMP/in" && qemu-img create -q -f qcow2 -b ../disk.qcow2 -F qcow2 over.qcow2)
+	t 'a backing file elsewhere is not opened' fails 'allow-external' $run -d "$TMP/in/over.qcow2" "$kernel"
+	t 'but with allow-external' $run -d "$TMP/in/over.qcow2,allow-external=$TMP" --dump-acpi "$TMP/acpi.ext" "$kernel"
+fi
 t 'a missing disk' fails "cannot open '$TMP/nodisk'" $run -d "$TMP/nodisk" "$kernel"
 t 'an unknown disk option' fails "'fast'" $run -d "$TMP/noise,fast" "$kernel"
 t 'an unknown format' fails "'vhdy'" $run -d "$TMP/noise,format=vhdy" "$kernel"
