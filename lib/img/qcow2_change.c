@@ -35,8 +35,12 @@ static int begin(struct img *img)
 
 static int fill_place(const struct img_place *p, enum img_prealloc how)
 {
+	uint64_t end = p->file_off + p->len;
 	int rc = p->zero ? 0 : file_zero(p->file, p->file_off, p->len, false);
 
+	/* It lies within the file before any table says so. */
+	if (!rc && !file_is_device(p->file) && file_size(p->file) < end)
+		rc = file_truncate(p->file, end);
 	if (!rc && how == IMG_PREALLOC_FALLOC)
 		rc = file_preallocate(p->file, p->file_off, p->len);
 	if (!rc && how == IMG_PREALLOC_FULL)
@@ -48,7 +52,7 @@ int qcow2_preallocate(struct img *img, uint64_t from, uint64_t to,
 		      enum img_prealloc how)
 {
 	struct qcow2 *q = img->priv;
-	uint64_t end, off = align_down(from, q->cluster_size);
+	uint64_t off = align_down(from, q->cluster_size);
 	int rc = begin(img);
 
 	to = align_up(to, q->cluster_size);
@@ -75,10 +79,6 @@ int qcow2_preallocate(struct img *img, uint64_t from, uint64_t to,
 	}
 	if (!rc)
 		rc = meta_flush(q, true);
-	/* What has a place lies within the file, even if nothing was written there. */
-	end = q->virgin << q->cluster_bits;
-	if (!rc && !file_is_device(q->file) && file_size(q->file) < end)
-		rc = file_truncate(q->file, end);
 	return rc;
 }
 
