@@ -47,6 +47,9 @@ int remake_begin(struct remake *r, struct qcow2 *q, bool fix, struct err *err)
 	if (!rc) {
 		r->n_old = r->w.n;
 		r->n_busy = r->w.refs.n;
+		/* What damage refers to must not come to life. */
+		for (uint64_t k = r->n_old; k <= r->w.beyond; k++)
+			r->busy[k / 64] |= BIT(k % 64);
 		rc = head_load(q, &r->head, err);
 	}
 	if (!rc && snaps_load(q, &r->snaps, fix ? NULL : err)) {

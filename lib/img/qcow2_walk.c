@@ -155,6 +155,9 @@ int walk_add(struct walk *w, uint64_t off, uint64_t len, uint32_t times)
 			 (unsigned long long)off, (unsigned long long)len,
 			 (unsigned long long)(off >> bits));
 		w->c->corruptions += times;
+		last = (off >> bits) + (len >> bits) + 1;
+		if (last < w->refs.n)
+			w->beyond = max_u64(w->beyond, last);
 		return 0;
 	}
 	last = (off + len - 1) >> bits;

@@ -98,6 +98,8 @@ struct walk {
 	size_t n_l2, size_l2, merge_at;
 	uint64_t l1_bytes; /* of snapshots' L1 tables so far */
 	uint8_t *buf;      /* WALK_WINDOW bytes of tables */
+	uint64_t
+		beyond; /* clusters up to here are referred to, though the file ends before */
 	unsigned said;
 	bool fix; /* what walk_right_entry() will drop is not counted */
 };
