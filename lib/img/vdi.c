@@ -422,6 +422,7 @@ const struct img_format img_vdi = {
 	.discard = vdi_discard,
 	.flush = vdi_flush,
 	.create = vdi_create,
+	.measure = vdi_measure,
 	.check = vdi_check,
 	.can_fix = IMG_FIX_LEAKS | IMG_FIX_ERRORS,
 	.resize = vdi_resize,

@@ -19,10 +19,20 @@ static void geometry_fill(struct vdi_geometry *g, uint64_t size)
 	g->sector_size = le32_make(512);
 }
 
-static int header_fill(struct vdi_header *h, uint64_t size, uint32_t block,
-		       uint32_t n_blocks, bool fixed)
+/* What an image will be like. */
+struct layout {
+	uint64_t size, n_blocks;
+	uint32_t block;
+	bool fixed;
+};
+
+static uint64_t data_offset(const struct layout *l)
 {
-	uint64_t data_off = align_up(DEFAULT_MAP + 4ull * n_blocks, MB);
+	return align_up(DEFAULT_MAP + 4ull * l->n_blocks, MB);
+}
+
+static int header_fill(struct vdi_header *h, const struct layout *l)
+{
 	int rc;
 
 	memset(h, 0, sizeof(*h));
@@ -30,14 +40,14 @@ static int header_fill(struct vdi_header *h, uint64_t size, uint32_t block,
 	h->magic = le32_make(VDI_MAGIC);
 	h->version = le32_make(0x00010001);
 	h->header_len = le32_make(VDI_LEN_1_1);
-	h->type = le32_make(fixed ? VDI_FIXED : VDI_DYNAMIC);
+	h->type = le32_make(l->fixed ? VDI_FIXED : VDI_DYNAMIC);
 	h->map_off = le32_make(DEFAULT_MAP);
-	h->data_off = le32_make((uint32_t)data_off);
-	geometry_fill(&h->legacy, size);
-	h->size = le64_make(size);
-	h->block_size = le32_make(block);
-	h->n_blocks = le32_make(n_blocks);
-	h->n_used = le32_make(fixed ? n_blocks : 0);
+	h->data_off = le32_make((uint32_t)data_offset(l));
+	geometry_fill(&h->legacy, l->size);
+	h->size = le64_make(l->size);
+	h->block_size = le32_make(l->block);
+	h->n_blocks = le32_make((uint32_t)l->n_blocks);
+	h->n_used = le32_make(l->fixed ? (uint32_t)l->n_blocks : 0);
 	rc = guid_make(&h->create, false);
 	return rc ? rc : guid_make(&h->modify, false);
 }
@@ -87,44 +97,70 @@ static int header_parent(struct vdi_header *h, const struct img_target *t,
 	return img_close(parent);
 }
 
-int vdi_create(struct img_target *t, const struct img_create_opts *opts,
-	       struct err *err)
+static int layout_plan(struct layout *l, const struct img_create_opts *opts,
+		       struct err *err)
 {
-	bool fixed = img_option_bool(opts->options, opts->n_options, "static", false);
-	uint32_t block = (uint32_t)min_u64(
-		img_option_number(opts->options, opts->n_options, "block_size",
-				  opts->cluster_size ? opts->cluster_size : MB),
-		UINT32_MAX);
-	struct img_file *f = t->file;
-	uint64_t size = align_up(opts->size, 512), n, end;
-	struct vdi_header h;
-	int rc;
+	const struct img_option *o = opts->options;
+	uint64_t block =
+		img_option_number(o, opts->n_options, "block_size",
+				  opts->cluster_size ? opts->cluster_size : MB);
 
 	if (!is_pow2(block) || block < VDI_MIN_BLOCK || block > VDI_MAX_BLOCK)
 		return err_set(err, EINVAL,
-			       "blocks of %u bytes: a power of two from 4 KiB to 256 "
+			       "blocks of %llu bytes: a power of two from 4 KiB to 256 "
 			       "MiB is needed",
-			       block);
-	n = size / block + !!(size % block);
-	if (opts->size > INT64_MAX / 2 || n > VDI_MAX_BLOCKS)
+			       (unsigned long long)block);
+	l->block = (uint32_t)block;
+	l->size = align_up(opts->size, 512);
+	l->n_blocks = l->size / block + !!(l->size % block);
+	l->fixed = img_option_bool(o, opts->n_options, "static", false);
+	if (opts->size > INT64_MAX / 2 || l->n_blocks > VDI_MAX_BLOCKS)
 		return err_set(err, EFBIG,
 			       "%llu bytes do not fit in a VDI image with blocks of %u "
 			       "bytes: use larger blocks",
-			       (unsigned long long)opts->size, block);
-	if (opts->backing_path && fixed)
+			       (unsigned long long)opts->size, l->block);
+	return 0;
+}
+
+int vdi_measure(const struct img_create_opts *opts, const struct img_plan *plan,
+		struct img_measure *m, struct err *err)
+{
+	struct layout l;
+	int rc = layout_plan(&l, opts, err);
+
+	if (rc)
+		return rc;
+	m->fully_allocated = data_offset(&l) + l.n_blocks * l.block;
+	m->required = l.fixed ? m->fully_allocated
+			      : data_offset(&l) + plan_blocks(plan, l.block) * l.block;
+	return 0;
+}
+
+int vdi_create(struct img_target *t, const struct img_create_opts *opts,
+	       struct err *err)
+{
+	struct img_file *f = t->file;
+	struct vdi_header h;
+	struct layout l;
+	uint64_t end;
+	int rc = layout_plan(&l, opts, err);
+
+	if (rc)
+		return rc;
+	if (opts->backing_path && l.fixed)
 		return err_set(err, EINVAL, "a static image has no parent");
-	rc = header_fill(&h, size, block, (uint32_t)n, fixed);
+	rc = header_fill(&h, &l);
 	if (!rc && opts->backing_path) {
 		rc = header_parent(&h, t, opts, err);
 		if (rc)
 			return rc;
 	}
-	end = le32_get(h.data_off) + (fixed ? n * block : 0);
+	end = data_offset(&l) + (l.fixed ? l.n_blocks * l.block : 0);
 	/* The header, which makes it an image, is last. */
 	if (!rc && !file_is_device(f))
 		rc = file_truncate(f, end);
 	if (!rc)
-		rc = map_write(f, DEFAULT_MAP, n, fixed);
+		rc = map_write(f, DEFAULT_MAP, l.n_blocks, l.fixed);
 	if (!rc)
 		rc = file_write(f, &h, 0, sizeof(h));
 	return rc ? err_sys(err, -rc, "cannot write the image") : 0;

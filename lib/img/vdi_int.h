@@ -134,6 +134,8 @@ int vdi_resize(struct img *img, uint64_t size, enum img_prealloc prealloc,
 /* ---- vdi_create.c ---- */
 
 extern const struct img_option_desc vdi_options[];
+int vdi_measure(const struct img_create_opts *opts, const struct img_plan *plan,
+		struct img_measure *m, struct err *err);
 int vdi_create(struct img_target *t, const struct img_create_opts *opts,
 	       struct err *err);
 

@@ -418,6 +418,7 @@ const struct img_format img_vhd = {
 	.discard = vhd_discard,
 	.flush = vhd_flush,
 	.create = vhd_create,
+	.measure = vhd_measure,
 	.check = vhd_check,
 	.can_fix = IMG_FIX_LEAKS | IMG_FIX_ERRORS,
 	.resize = vhd_resize,

@@ -172,47 +172,85 @@ const struct img_option_desc vhd_options[] = {
 };
 /* clang-format on */
 
-int vhd_create(struct img_target *t, const struct img_create_opts *opts,
-	       struct err *err)
-{
-	const char *kind =
-		img_option_text(opts->options, opts->n_options, "subformat", "dynamic");
-	uint64_t block = img_option_number(
-		opts->options, opts->n_options, "block_size",
-		opts->cluster_size ? opts->cluster_size : (uint64_t)DEFAULT_BLOCK);
-	bool fixed = !strcmp(kind, "fixed");
-	uint64_t size = align_up(opts->size, 512);
-	uint8_t name[NAME_LEN] = {0};
-	struct vhd_header header = {0};
-	struct vhd_footer footer;
-	bool diff = opts->backing_path;
-	int rc;
+/* What an image will be like. */
+struct layout {
+	uint64_t size;
+	uint32_t block;
+	bool fixed;
+};
 
+static int layout_plan(struct layout *l, const struct img_create_opts *opts,
+		       struct err *err)
+{
+	const struct img_option *o = opts->options;
+	uint64_t block = img_option_number(
+		o, opts->n_options, "block_size",
+		opts->cluster_size ? opts->cluster_size : (uint64_t)DEFAULT_BLOCK);
+
+	l->fixed = !strcmp(img_option_text(o, opts->n_options, "subformat", "dynamic"),
+			   "fixed");
+	l->size = align_up(opts->size, 512);
 	if (!is_pow2(block) || block < VHD_MIN_BLOCK || block > VHD_MAX_BLOCK)
 		return err_set(err, EINVAL,
 			       "blocks of %llu bytes: a power of two from 4 KiB to 256 "
 			       "MiB is needed",
 			       (unsigned long long)block);
-	if (opts->size > INT64_MAX / 2 || (!fixed && size > MAX_DYNAMIC) ||
-	    (!fixed && size / block >= VHD_MAX_BLOCKS))
+	l->block = (uint32_t)block;
+	if (opts->size > INT64_MAX / 2 || (!l->fixed && l->size > MAX_DYNAMIC) ||
+	    (!l->fixed && l->size / block >= VHD_MAX_BLOCKS))
 		return err_set(err, EFBIG,
 			       "%llu bytes do not fit in a VHD image, which holds 2040 "
 			       "GiB: use vhdx",
 			       (unsigned long long)opts->size);
-	if (diff && fixed)
+	return 0;
+}
+
+int vhd_measure(const struct img_create_opts *opts, const struct img_plan *plan,
+		struct img_measure *m, struct err *err)
+{
+	uint64_t n, tables, stride;
+	struct layout l;
+	int rc = layout_plan(&l, opts, err);
+
+	if (rc)
+		return rc;
+	m->required = m->fully_allocated = l.size + sizeof(struct vhd_footer);
+	if (l.fixed)
+		return 0;
+	n = l.size / l.block + !!(l.size % l.block);
+	tables = BAT_AT + align_up(4 * n, 512) + sizeof(struct vhd_footer);
+	stride = l.block + align_up(l.block / 512 / 8, 512);
+	m->required = tables + plan_blocks(plan, l.block) * stride;
+	m->fully_allocated = tables + n * stride;
+	return 0;
+}
+
+int vhd_create(struct img_target *t, const struct img_create_opts *opts,
+	       struct err *err)
+{
+	uint8_t name[NAME_LEN] = {0};
+	struct vhd_header header = {0};
+	struct vhd_footer footer;
+	bool diff = opts->backing_path;
+	struct layout l;
+	int rc = layout_plan(&l, opts, err);
+
+	if (rc)
+		return rc;
+	if (diff && l.fixed)
 		return err_set(err, EINVAL, "a fixed image has no parent");
 	if (diff) {
 		rc = header_parent(&header, t, opts, name, err);
 		if (rc)
 			return rc;
 	}
-	rc = footer_fill(&footer, size,
-			 fixed  ? VHD_FIXED
-			 : diff ? VHD_DIFF
-				: VHD_DYNAMIC);
+	rc = footer_fill(&footer, l.size,
+			 l.fixed ? VHD_FIXED
+			 : diff  ? VHD_DIFF
+				 : VHD_DYNAMIC);
 	if (!rc)
-		rc = fixed ? create_fixed(t->file, size, &footer)
-			   : create_dynamic(t->file, size, (uint32_t)block, &footer,
-					    &header, diff ? name : NULL);
+		rc = l.fixed ? create_fixed(t->file, l.size, &footer)
+			     : create_dynamic(t->file, l.size, l.block, &footer,
+					      &header, diff ? name : NULL);
 	return rc ? err_sys(err, -rc, "cannot write the image") : 0;
 }

@@ -140,6 +140,8 @@ int vhd_resize(struct img *img, uint64_t size, enum img_prealloc prealloc,
 /* ---- vhd_create.c ---- */
 
 extern const struct img_option_desc vhd_options[];
+int vhd_measure(const struct img_create_opts *opts, const struct img_plan *plan,
+		struct img_measure *m, struct err *err);
 int vhd_create(struct img_target *t, const struct img_create_opts *opts,
 	       struct err *err);
 void vhd_geometry(uint64_t size, struct vhd_footer *f);

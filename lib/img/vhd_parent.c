@@ -67,6 +67,24 @@ int parent_open_new(const struct img_target *t, const struct img_create_opts *op
 	return rc;
 }
 
+uint64_t plan_blocks(const struct img_plan *plan, uint64_t block)
+{
+	uint64_t n = 0, next = 0; /* blocks below `next` are counted */
+
+	for (size_t i = 0; plan && i < plan->n_data; i++) {
+		const struct img_range *r = &plan->data[i];
+		uint64_t first = max_u64(next, r->off / block), end;
+
+		if (!r->len)
+			continue;
+		end = (r->off + r->len - 1) / block + 1;
+		if (end > first)
+			n += end - first;
+		next = max_u64(next, end);
+	}
+	return n;
+}
+
 /* The path of a locator, NULL: none, or not a path. */
 static char *locator_path(struct vhd *v, const struct vhd_locator *l)
 {

@@ -17,4 +17,7 @@ char *parent_base(char *path);
 int parent_open_new(const struct img_target *t, const struct img_create_opts *opts,
 		    const struct img_format *fmt, struct img **out, struct err *err);
 
+/* How many blocks of `block` bytes the plan's data touches. NULL: none. */
+uint64_t plan_blocks(const struct img_plan *plan, uint64_t block);
+
 #endif

@@ -323,6 +323,7 @@ const struct img_format img_vhdx = {
 	.discard = vhdx_discard,
 	.flush = vhdx_flush,
 	.create = vhdx_create,
+	.measure = vhdx_measure,
 	.check = vhdx_check,
 	.can_fix = IMG_FIX_LEAKS | IMG_FIX_ERRORS,
 	.resize = vhdx_resize,

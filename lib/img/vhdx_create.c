@@ -293,6 +293,20 @@ static int image_write(struct img_file *f, const struct layout *l)
 	return rc ? rc : mark_write(f);
 }
 
+int vhdx_measure(const struct img_create_opts *opts, const struct img_plan *plan,
+		 struct img_measure *m, struct err *err)
+{
+	struct layout l = {0};
+	int rc = layout_plan(&l, opts, err);
+
+	if (rc)
+		return rc;
+	m->fully_allocated = l.data_off + l.n_blocks * l.block;
+	m->required = l.fixed ? m->fully_allocated
+			      : l.data_off + plan_blocks(plan, l.block) * l.block;
+	return 0;
+}
+
 int vhdx_create(struct img_target *t, const struct img_create_opts *opts,
 		struct err *err)
 {

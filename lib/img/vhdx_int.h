@@ -257,6 +257,8 @@ int vhdx_resize(struct img *img, uint64_t size, enum img_prealloc prealloc,
 /* ---- vhdx_create.c ---- */
 
 extern const struct img_option_desc vhdx_options[];
+int vhdx_measure(const struct img_create_opts *opts, const struct img_plan *plan,
+		 struct img_measure *m, struct err *err);
 int vhdx_create(struct img_target *t, const struct img_create_opts *opts,
 		struct err *err);
 

@@ -38,16 +38,30 @@ static void seal_log(uint8_t *log)
 	}
 }
 
+/* The pieces in a file of their own; the rest is a hole. */
+static int image_fd(const uint8_t *image)
+{
+	int fd = memfd_create("fuzz", MFD_CLOEXEC);
+	bool ok = fd >= 0 && !ftruncate(fd, 6 * MB) && pwrite(fd, image, 8, 0) == 8;
+
+	for (size_t i = 0; i < ARRAY_LEN(pieces) && ok; i++)
+		ok = pwrite(fd, image + pieces[i].off, pieces[i].len, pieces[i].off) ==
+		     pieces[i].len;
+	if (!ok && fd >= 0)
+		close(fd);
+	return ok ? fd : -1;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-	static uint8_t image[6 * MB];
+	static uint8_t image[6 * MB]; /* zeros but for the pieces */
 	size_t n = min_u64(len, 64), at = 0;
 
-	memset(image, 0, sizeof(image));
 	memcpy(image, "vhdxfile", 8);
 	for (size_t i = 0; i < ARRAY_LEN(pieces); i++) {
 		size_t here = min_u64(pieces[i].len, len - at);
 
+		memset(image + pieces[i].off, 0, pieces[i].len);
 		if (here)
 			memcpy(image + pieces[i].off, data + at, here);
 		at += here;
@@ -56,22 +70,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	seal(image + (192 << 10), 65536);
 	seal_log(image + MB);
 	for (unsigned mode = 0; mode < FUZZ_MODES; mode++) {
-		int fd = memfd_create("fuzz", MFD_CLOEXEC);
-		uint32_t page = 0;
+		int fd = image_fd(image);
 
-		/* Only what is not zero: the rest is a hole. */
-		for (; fd >= 0 && page < sizeof(image); page += 4096) {
-			if (!load_u64(image + page) &&
-			    !memcmp(image + page, image + page + 1, 4095))
-				continue;
-			if (pwrite(fd, image + page, 4096, page) != 4096)
-				break;
-		}
-		if (fd < 0)
-			return 0;
-		if (ftruncate(fd, sizeof(image)))
-			close(fd);
-		else
+		if (fd >= 0)
 			fuzz_image(fd, "vhdx", mode, data + len - n, n);
 	}
 	return 0;

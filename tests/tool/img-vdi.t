@@ -162,4 +162,10 @@ t 'is found only where it is allowed' fails 'is not in its folder' "$img" conver
 t 'info tells the kind' says 'dynamic' "$img" info first.vdi
 t 'a place that only a huge file has' sh -c "$make vdi far.vdi data=disk.raw block=4096 entry0=4000000000 &&
 	truncate -s 15T far.vdi && ! (ulimit -v 500000; timeout 20 $img check far.vdi)"
+measured() { # measured [OPTIONS]: as large as the image will be
+	"$img" convert -q -O vdi ${1:+-o "$1"} disk.raw m.img && says "required size: $(stat -c %s m.img)" \
+		"$img" measure -O vdi ${1:+-o "$1"} disk.raw
+}
+t 'the size is known before' measured
+t 'the size is known before, all allocated' measured static=on
 done_testing

@@ -199,4 +199,10 @@ made_child() {
 t 'an image in front of a parent is made and written' made_child
 t 'it keeps its size' fails 'has its parent' "$img" resize kid.vhd 30M
 t 'a parent of another format is refused' fails 'is of format raw' "$img" create -q -f vpc -b disk.raw -F raw z.vhd
+measured() { # measured [OPTIONS]: as large as the image will be
+	"$img" convert -q -O vpc ${1:+-o "$1"} disk.raw m.img && says "required size: $(stat -c %s m.img)" \
+		"$img" measure -O vpc ${1:+-o "$1"} disk.raw
+}
+t 'the size is known before' measured
+t 'the size is known before, all allocated' measured subformat=fixed
 done_testing

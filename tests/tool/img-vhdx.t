@@ -235,4 +235,10 @@ made_child() {
 t 'an image in front of a parent is made and written' made_child
 t 'it keeps its size' fails 'has its parent' "$img" resize kid.vhdx 30M
 t 'a parent of another format is refused' fails 'is of format raw' "$img" create -q -f vhdx -b disk.raw -F raw z.vhdx
+measured() { # measured [OPTIONS]: as large as the image will be
+	"$img" convert -q -O vhdx ${1:+-o "$1"} disk.raw m.img && says "required size: $(stat -c %s m.img)" \
+		"$img" measure -O vhdx ${1:+-o "$1"} disk.raw
+}
+t 'the size is known before' measured
+t 'the size is known before, all allocated' measured subformat=fixed
 done_testing
