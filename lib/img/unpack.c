@@ -203,6 +203,22 @@ static int unit_load(struct img *img, const struct img_extent *e, struct unit **
 	return 0;
 }
 
+/* A whole unit that goes to one piece of memory is unpacked there. */
+static int unpack_whole(struct img *img, const struct img_extent *e, struct iov_pos *p)
+{
+	struct img_work *w = work_take(img);
+	int rc = w ? work_read_packed(w, e) : -ENOMEM;
+
+	if (!rc && e->codec->unpack(w->codec, w->packed, e->packed_len,
+				    (uint8_t *)p->v->iov_base + p->skip, e->unit_len))
+		rc = -EIO;
+	if (w)
+		work_give(img, w);
+	if (!rc)
+		iov_pos_advance(p, e->unit_len);
+	return rc;
+}
+
 int unpack_read(struct img *img, const struct img_extent *e, struct iov_pos *p,
 		uint64_t len)
 {
@@ -212,6 +228,9 @@ int unpack_read(struct img *img, const struct img_extent *e, struct iov_pos *p,
 	if (e->unit_len > MAX_UNIT || e->packed_len > MAX_UNIT ||
 	    !range_ok(e->unit_off, len, e->unit_len))
 		return -EIO;
+	if (!e->unit_off && len == e->unit_len && p->n &&
+	    p->v->iov_len - p->skip >= len)
+		return unpack_whole(img, e, p);
 	u = unit_find(img, e);
 	if (!u) {
 		rc = unit_load(img, e, &u);
