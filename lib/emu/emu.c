@@ -354,6 +354,8 @@ static struct engine *emu_create(const struct engine_env *env, struct err *err)
 	e->sys = x86_system_new(&callbacks, e, env->log);
 	if (!e->cpu || !e->set.apic || !e->sys)
 		goto no_memory;
+	if (getenv("JIT"))
+		x86_system_translate(e->sys, 32 << 20, 12);
 	for (unsigned i = 0; i < env->n_cpus; i++) {
 		struct emu_cpu *c = &e->cpu[i];
 

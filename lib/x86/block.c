@@ -13,6 +13,7 @@
 
 #include "base/mem.h"
 #include "x86/decode.h"
+#include "x86/jit/jit.h"
 #include "x86/ops.h"
 
 #define INSN_MAX    15
@@ -51,6 +52,8 @@ struct block_cache *block_cache_new(void)
 
 void block_cache_flush(struct block_cache *bc)
 {
+	if (bc->jit)
+		jit_flush(bc->jit);
 	while (bc->chunks) {
 		struct chunk *k = bc->chunks;
 

@@ -7,6 +7,8 @@
 
 #include "x86/x86_int.h"
 
+struct jit_code;
+
 /* What a block was decoded for, beside its address. */
 enum {
 	BLOCK_MODE = 3,      /* mask of MODE_* */
@@ -36,6 +38,8 @@ struct block {
 	uint64_t gpa2;          /* of that page */
 	const struct insn *end; /* behind the last entry */
 	struct block *next;     /* of the same hash */
+	struct jit_code *jit;   /* its translations */
+	uint32_t hot;           /* times it was interpreted (jit/cache.c) */
 	struct insn insn[];     /* n, one op_block_end, then the code's bytes */
 };
 
@@ -51,6 +55,7 @@ struct block_cache {
 		slot[1u << BLOCK_HASH_BITS]; /* the first of each chain, with its key */
 	struct insn *
 		link; /* branch that was just left without knowing its next block, or NULL */
+	struct jit *jit;      /* borrowed: translates blocks; or NULL */
 	struct chunk *chunks; /* memory of the blocks */
 	size_t total;         /* bytes of it */
 	struct insn one[2];   /* for execution instruction by instruction */

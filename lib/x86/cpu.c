@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "x86/jit/jit.h"
 
 /* Bits that may be set in RFLAGS; bit 1 always is. */
 #define RFLAGS_VALID                                                                   \
@@ -202,17 +203,44 @@ static int set_leaves(struct x86_cpu *c, const struct x86_cpuid *leaves, size_t 
 	return 0;
 }
 
+/*
+ * The processor, and below it the stack of translated code. Stays as it is: c->gpr[16] is 0.
+ */
+static struct x86_cpu *cpu_alloc(void)
+{
+	char *p = NULL;
+
+	if (posix_memalign((void **)&p, 64, JIT_STACK + sizeof(struct x86_cpu)))
+		return NULL;
+	memset(p + JIT_STACK, 0, sizeof(struct x86_cpu));
+	return (struct x86_cpu *)(p + JIT_STACK);
+}
+
+static void cpu_dealloc(struct x86_cpu *c)
+{
+	free((char *)c - JIT_STACK);
+}
+
+/* false: no memory. */
+static bool make_translator(struct x86_cpu *c)
+{
+	if (!c->sys->translates)
+		return true;
+	c->jit = c->blocks->jit =
+		jit_new(c, max_u64(c->sys->code_cache, JIT_CACHE_MIN));
+	return c->jit;
+}
+
 struct x86_cpu *x86_cpu_new(struct x86_system *sys, unsigned index, void *cpu_ctx,
 			    const struct x86_cpuid *leaves, size_t n_leaves,
 			    struct err *err)
 {
-	struct x86_cpu *c = NULL;
+	struct x86_cpu *c = cpu_alloc();
 
-	if (posix_memalign((void **)&c, 64, sizeof(*c))) {
+	if (!c) {
 		err_set(err, ENOMEM, "no memory for a processor");
 		return NULL;
 	}
-	memset(c, 0, sizeof(*c));
 	for (unsigned m = 0; m < MMU_MODES; m++) {
 		for (unsigned n = 0; n < TLB_SIZE; n++) {
 			struct tlb_entry *t = &c->tlbs[m][n];
@@ -226,7 +254,7 @@ struct x86_cpu *x86_cpu_new(struct x86_system *sys, unsigned index, void *cpu_ct
 	c->ctx = cpu_ctx;
 	c->index = index;
 	c->blocks = block_cache_new();
-	if (!c->blocks || set_leaves(c, leaves, n_leaves)) {
+	if (!c->blocks || set_leaves(c, leaves, n_leaves) || !make_translator(c)) {
 		err_set(err, ENOMEM, "no memory for a processor");
 		goto fail;
 	}
@@ -239,8 +267,9 @@ struct x86_cpu *x86_cpu_new(struct x86_system *sys, unsigned index, void *cpu_ct
 	return c;
 fail:
 	block_cache_free(c->blocks);
+	jit_free(c->jit);
 	free(c->cpuid);
-	free(c);
+	cpu_dealloc(c);
 	return NULL;
 }
 
@@ -250,8 +279,9 @@ void x86_cpu_free(struct x86_cpu *c)
 		return;
 	sys_detach(c->sys, c);
 	block_cache_free(c->blocks);
+	jit_free(c->jit);
 	free(c->cpuid);
-	free(c);
+	cpu_dealloc(c);
 }
 
 /* ---- requests: any thread -------------------------------------------------------------------------- */

@@ -7,6 +7,7 @@
  * comes back by longjmp to x86_run().
  */
 #include "x86/block.h"
+#include "x86/jit/jit.h"
 #include "x86/op_tmpl.h"
 
 static uint32_t requests(const struct x86_cpu *c)
@@ -60,6 +61,8 @@ static void execute_block(struct x86_cpu *c)
 	if (from && c->blocks->link == from) /* else all blocks were forgotten */
 		block_link(c, from, b);
 	c->blocks->link = NULL;
+	if (c->jit && jit_run(c, b))
+		return;
 	execute(c, b->insn, b->end);
 }
 
@@ -119,6 +122,11 @@ static bool serve(struct x86_cpu *c, uint32_t req, enum x86_exit *why)
 
 	if (req & REQ_SAFEPOINT)
 		x86_safepoint(c);
+	if (req & REQ_CODE) {
+		request_clear(c, REQ_CODE);
+		if (c->jit)
+			jit_revalidate(c->jit);
+	}
 	if (req & (REQ_INIT | REQ_SIPI))
 		init_and_sipi(c, req);
 	if (c->shutdown) {
@@ -174,7 +182,7 @@ static enum x86_exit loop(struct x86_cpu *c)
 	enum x86_exit why;
 
 	for (;;) {
-		uint32_t req = requests(c);
+		uint32_t req = requests(c) & ~(uint32_t)REQ_JIT;
 
 		if (unlikely(c->irq_waits) && c->rflags & FL_IF)
 			req |= REQ_IRQ;
@@ -213,6 +221,8 @@ enum x86_exit x86_run(struct x86_cpu *c)
 
 	if (!c->blocks && !(c->blocks = block_cache_new()))
 		return X86_EXIT_SHUTDOWN;
+	if (c->jit)
+		atomic_fetch_or(&c->request, REQ_JIT);
 	x86_enter_guest(c);
 	if (setjmp(c->jmp))
 		land(c); /* may come here again */

@@ -14,6 +14,7 @@
  */
 #include "x86/sys.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -80,6 +81,16 @@ struct x86_system *x86_system_new(const struct x86_ops *ops, void *sys_ctx,
 		return NULL;
 	}
 	return sys;
+}
+
+int x86_system_translate(struct x86_system *sys, size_t code_cache, unsigned runs)
+{
+	if (sys->n_cpus)
+		return -EBUSY;
+	sys->translates = true;
+	sys->code_cache = code_cache;
+	sys->translate_after = runs ? runs : 1;
+	return 0;
 }
 
 void x86_system_free(struct x86_system *sys)
@@ -368,10 +379,14 @@ void codepage_mark(struct x86_cpu *c, struct codepage *cp, uint64_t gpa, unsigne
 }
 
 /* Forgets all marks, then what was decoded under them. */
-static void drop_code(struct codepage *cp)
+static void drop_code(struct x86_system *sys, struct codepage *cp)
 {
 	atomic_store(&cp->chunks, 0);
 	atomic_fetch_add(&cp->gen, 1);
+	for (unsigned n = 0; sys->translates && n < sys->n_cpus; n++) {
+		if (sys->cpus[n])
+			atomic_fetch_or(&sys->cpus[n]->request, REQ_CODE);
+	}
 }
 
 void codepage_written(struct x86_cpu *c, struct codepage *cp, uint64_t gpa,
@@ -379,7 +394,7 @@ void codepage_written(struct x86_cpu *c, struct codepage *cp, uint64_t gpa,
 {
 	if (!len || !(atomic_load(&cp->chunks) & chunk_mask(gpa, len)))
 		return;
-	drop_code(cp);
+	drop_code(c->sys, cp);
 	if (c->cur)
 		c->end = c->cur + 1;
 }
@@ -388,7 +403,8 @@ void codepage_written(struct x86_cpu *c, struct codepage *cp, uint64_t gpa,
 
 /* Calls fn for the known pages of [gpa, gpa + len). */
 static void each_page(struct x86_system *sys, uint64_t gpa, uint64_t len,
-		      void (*fn)(struct guest_page *g, uint64_t mask))
+		      void (*fn)(struct x86_system *sys, struct guest_page *g,
+				 uint64_t mask))
 {
 	uint64_t end = gpa + len < gpa ? ~0ull : gpa + len;
 
@@ -398,19 +414,19 @@ static void each_page(struct x86_system *sys, uint64_t gpa, uint64_t len,
 		uint64_t next = (gpa & PAGE_MASK) + PAGE_SIZE;
 
 		if (g)
-			fn(g, chunk_mask(gpa, min_u64(next, end) - gpa));
+			fn(sys, g, chunk_mask(gpa, min_u64(next, end) - gpa));
 		else
 			next = ((gpa >> (12 + LEAF_BITS)) + 1) << (12 + LEAF_BITS);
 		gpa = next;
 	}
 }
 
-static void page_forget(struct guest_page *g, uint64_t mask)
+static void page_forget(struct x86_system *sys, struct guest_page *g, uint64_t mask)
 {
 	(void)mask;
 	if (!atomic_load(&g->host) && !atomic_load(&g->code.chunks))
 		return;
-	drop_code(&g->code);
+	drop_code(sys, &g->code);
 	atomic_store(&g->host, 0);
 }
 
@@ -428,10 +444,10 @@ void x86_flush_memory(struct x86_system *sys, uint64_t gpa, uint64_t len)
 	exclusive_end(sys);
 }
 
-static void page_written(struct guest_page *g, uint64_t mask)
+static void page_written(struct x86_system *sys, struct guest_page *g, uint64_t mask)
 {
 	if (atomic_load(&g->code.chunks) & mask)
-		drop_code(&g->code);
+		drop_code(sys, &g->code);
 }
 
 /* The bytes were stored before: see mmu.c on the order. */

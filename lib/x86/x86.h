@@ -137,6 +137,12 @@ enum x86_exit {
 struct x86_system *x86_system_new(const struct x86_ops *ops, void *sys_ctx,
 				  const struct log *log);
 void x86_system_free(struct x86_system *sys); /* after its processors */
+/*
+ * Processors made from now on translate what runs often to host code instead of interpreting it;
+ * each keeps at most `code_cache` bytes of it (at least 1 MiB). Often: after `runs` times, 1 at least.
+ * 0, or -EBUSY: there are some already.
+ */
+int x86_system_translate(struct x86_system *sys, size_t code_cache, unsigned runs);
 
 /*
  * A processor in reset state. index: 0.. (at most 255 per system). The CPUID leaves are copied;

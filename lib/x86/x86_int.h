@@ -227,6 +227,8 @@ enum {
 	REQ_TRAP =
 		1
 		<< 7, /* single step or a data breakpoint hit: #DB after the instruction */
+	REQ_CODE = 1 << 8, /* code was written: the translator looks where */
+	REQ_JIT = 1 << 9,  /* always, with a translator: blocks end in run.c */
 };
 
 struct exc {
@@ -241,6 +243,7 @@ struct exc {
 };
 
 struct block_cache;
+struct jit;
 struct vec_cache;
 
 /* Guest state that is in the host's registers at the moment, and in c->xsave out of date. */
@@ -310,6 +313,12 @@ struct x86_cpu {
 	/* x87, SSE, AVX in the XSAVE standard format (offset 0: FXSAVE image; AVX at 576) */
 	uint8_t xsave[X86_XSAVE_SIZE] __attribute__((aligned(64)));
 	uint8_t fp_live; /* enum fp_live: what is in the host's registers: x86_fp_sync() */
+
+	/* the translator's (jit/) */
+	struct jit *jit;  /* owned; NULL: everything is interpreted */
+	uint64_t jit_sp;  /* the host's rsp while translated code runs */
+	void *jit_link;   /* the jump by which it was left */
+	uint64_t jit_tmp; /* for one instruction */
 
 	struct x86_cpuid *cpuid; /* owned */
 	size_t n_cpuid;
@@ -711,6 +720,9 @@ struct x86_system {
 	struct x86_cpu *cpus[256];
 	unsigned n_cpus;
 	void *priv;            /* of system.c: code page table, safepoint lock */
+	bool translates;       /* processors have a translator */
+	size_t code_cache;     /* bytes of host code for each, at most */
+	unsigned translate_after; /* times a block is interpreted before */
 	struct vec_cache *vec; /* of vec_cache.c: host code of vector instructions */
 };
 

@@ -250,6 +250,8 @@ bool fz_emu_init(void)
 	map_all();
 	fill_tables();
 	m.sys = x86_system_new(&ops, NULL, NULL);
+	if (m.sys && getenv("JIT"))
+		x86_system_translate(m.sys, 4 << 20, 1);
 	if (m.sys)
 		m.cpu = x86_cpu_new(m.sys, 0, NULL, leaves, n, &err);
 	if (!m.cpu) {

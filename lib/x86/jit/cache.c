@@ -1,0 +1,302 @@
+/*
+ * x86/jit/cache.c - translations: their memory, how they are found, linked and forgotten.
+ *
+ * Host code is in a memfd that is mapped twice, writable and executable. When it is full,
+ * everything is forgotten. A page whose code was written is noticed by its generation: whoever
+ * changes that sets REQ_CODE, and translations are left for a request before they go round.
+ * vCPU thread.
+ */
+#include "x86/jit/jit_int.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "x86/op_tmpl.h"
+
+#ifndef MFD_EXEC
+#define MFD_EXEC 0x0010U
+#endif
+
+#define ARENA_SIZE (256u << 10)
+
+struct jit_arena {
+	struct jit_arena *next;
+	size_t used;
+	uint64_t mem[ARENA_SIZE / 8];
+};
+
+/* ---- memory --------------------------------------------------------------------------------------- */
+
+void *jit_alloc(struct jit *j, size_t size)
+{
+	struct jit_arena *a = j->arena;
+	void *p;
+
+	size = align_up(size, 16);
+	if (!a || sizeof(a->mem) - a->used < size) {
+		a = malloc(sizeof(*a));
+		if (!a)
+			return NULL;
+		a->next = j->arena;
+		a->used = 0;
+		j->arena = a;
+	}
+	p = (char *)a->mem + a->used;
+	a->used += size;
+	memset(p, 0, size);
+	return p;
+}
+
+static void arena_free(struct jit *j)
+{
+	while (j->arena) {
+		struct jit_arena *a = j->arena;
+
+		j->arena = a->next;
+		free(a);
+	}
+}
+
+/* What follows the instruction that is interpreted. */
+static void op_return(struct x86_cpu *c, const struct insn *i)
+{
+	(void)c;
+	(void)i;
+}
+
+static bool map_code(struct jit *j, size_t size)
+{
+	int fd = memfd_create("x86-translated-code", MFD_CLOEXEC | MFD_EXEC);
+
+	j->rw = j->rx = MAP_FAILED;
+	if (fd < 0 && errno == EINVAL) /* before Linux 6.3 */
+		fd = memfd_create("x86-translated-code", MFD_CLOEXEC);
+	if (fd < 0)
+		return false;
+	if (ftruncate(fd, (off_t)size) == 0) {
+		j->rw = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		j->rx = mmap(NULL, size, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+	}
+	close(fd);
+	j->size = size;
+	return j->rw != MAP_FAILED && j->rx != MAP_FAILED;
+}
+
+struct jit *jit_new(struct x86_cpu *c, size_t cache_size)
+{
+	struct jit *j = NEW(struct jit);
+
+	if (!j)
+		return NULL;
+	j->c = c;
+	if (!map_code(j, align_up(cache_size, PAGE_SIZE))) {
+		jit_free(j);
+		return NULL;
+	}
+	j->one[1] = (struct insn){.fn = op_return};
+	jit_make_thunks(j);
+	jit_flush(j);
+	return j;
+}
+
+void jit_free(struct jit *j)
+{
+	if (!j)
+		return;
+	arena_free(j);
+	if (j->rw && j->rw != MAP_FAILED)
+		munmap(j->rw, j->size);
+	if (j->rx && j->rx != MAP_FAILED)
+		munmap(j->rx, j->size);
+	free(j);
+}
+
+/* ---- links ------------------------------------------------------------------------------------------ */
+
+static void set_rel(uint8_t *rel, const uint8_t *to_rw)
+{
+	int32_t d = (int32_t)(to_rw - (rel + 4));
+
+	memcpy(rel, &d, 4);
+}
+
+static void unlink_in(struct jit_code *code)
+{
+	while (code->in) {
+		struct jit_link *l = code->in;
+
+		code->in = l->next_in;
+		l->to = NULL;
+		set_rel(l->rel, l->away);
+	}
+}
+
+static uint64_t page_of(const struct block *b)
+{
+	return b->key >> BLOCK_KEY_BITS & PAGE_MASK;
+}
+
+/* Lets l go to `to` if it may. */
+static void link_to(struct jit *j, struct jit_link *l, struct jit_code *to)
+{
+	const struct jit_code *from = l->from;
+	uint64_t gpa = page_of(to->b);
+
+	if (l->to || l->rip != to->rip || from->mode != to->mode ||
+	    (from->b->key ^ to->b->key) & ((1u << BLOCK_KEY_BITS) - 1))
+		return;
+	if (!l->gpa && gpa != page_of(from->b))
+		return;
+	if (l->gpa)
+		memcpy(l->gpa, &gpa, 8);
+	set_rel(l->rel, j->rw + (to->entry - j->rx));
+	l->to = to;
+	l->next_in = to->in;
+	to->in = l;
+}
+
+static bool is_32(const struct block *b)
+{
+	return (b->key & BLOCK_MODE) == MODE_32;
+}
+
+static struct jit_target *target_of(struct jit *j, const struct jit_code *code)
+{
+	uint32_t h = (uint32_t)code->rip ^ (uint32_t)code->rip >> 4;
+
+	return &j->target[code->mode][is_32(code->b)][h & (JIT_TARGETS - 1)];
+}
+
+static void target_put(struct jit *j, const struct jit_code *code)
+{
+	*target_of(j, code) = (struct jit_target){.rip = code->rip,
+						  .page = code->rip & PAGE_MASK,
+						  .gpa = page_of(code->b),
+						  .entry = code->entry};
+}
+
+/* ---- pages ------------------------------------------------------------------------------------------- */
+
+static void page_drop(struct jit *j, struct jit_page *p)
+{
+	for (struct jit_code *code = p->codes; code; code = code->next_of_page) {
+		struct jit_target *t = target_of(j, code);
+
+		unlink_in(code);
+		if (t->entry == code->entry)
+			*t = (struct jit_target){.rip = 1, .page = 3};
+		code->b->jit = NULL;
+		code->b->hot = 0;
+	}
+	p->codes = NULL;
+	p->drops++;
+	j->link = NULL;
+}
+
+struct jit_page *jit_page_get(struct jit *j, struct codepage *cp)
+{
+	struct jit_page **h =
+		&j->hash[((uintptr_t)cp >> 4) * 0x9e3779b1u >> 8 & (JIT_PAGE_HASH - 1)];
+	struct jit_page *p = *h;
+	uint32_t gen = atomic_load_explicit(&cp->gen, memory_order_acquire);
+
+	while (p && p->cp != cp)
+		p = p->next_hash;
+	if (p && p->gen != gen)
+		page_drop(j, p);
+	if (!p) {
+		p = jit_alloc(j, sizeof(*p));
+		if (!p)
+			return NULL;
+		p->cp = cp;
+		p->next_hash = *h;
+		*h = p;
+		p->next = j->pages;
+		j->pages = p;
+	}
+	p->gen = gen;
+	return p;
+}
+
+void jit_revalidate(struct jit *j)
+{
+	for (struct jit_page *p = j->pages; p; p = p->next) {
+		uint32_t gen = atomic_load_explicit(&p->cp->gen, memory_order_acquire);
+
+		if (p->gen == gen)
+			continue;
+		if (p->codes)
+			page_drop(j, p);
+		p->gen = gen;
+	}
+}
+
+void jit_flush(struct jit *j)
+{
+	for (struct jit_page *p = j->pages; p; p = p->next) {
+		if (p->codes)
+			page_drop(j, p);
+	}
+	memset(j->hash, 0, sizeof(j->hash));
+	for (unsigned m = 0; m < MMU_MODES; m++) {
+		for (unsigned n = 0; n < 2 * JIT_TARGETS; n++)
+			j->target[m][n / JIT_TARGETS][n % JIT_TARGETS] =
+				(struct jit_target){.rip = 1, .page = 3};
+	}
+	j->pages = NULL;
+	j->link = NULL;
+	j->used = j->fixed;
+	arena_free(j);
+	j->n_flushes++;
+}
+
+/* ---- running ------------------------------------------------------------------------------------------- */
+
+static bool may_translate(const struct x86_cpu *c, const struct block *b)
+{
+	unsigned mode = b->key & ((1u << BLOCK_KEY_BITS) - 1);
+
+	return !b->crosses && c->mmu_mode != MMU_USER_AC &&
+	       (mode == BLOCK_64 || mode == BLOCK_32_FLAT);
+}
+
+static struct jit_code *find(struct jit *j, struct block *b)
+{
+	struct x86_cpu *c = j->c;
+	struct jit_code *code = b->jit;
+
+	for (; code; code = code->next_of_block) {
+		if (code->rip == c->rip && code->mode == c->mmu_mode)
+			return code;
+	}
+	if (!may_translate(c, b) || ++b->hot < c->sys->translate_after)
+		return NULL;
+	b->hot = 0;
+	return jit_translate(j, b);
+}
+
+bool jit_run(struct x86_cpu *c, struct block *b)
+{
+	struct jit *j = c->jit;
+	struct jit_code *code = find(j, b);
+	struct jit_link *l = j->link;
+
+	j->link = NULL;
+	if (!code)
+		return false;
+	if (l)
+		link_to(j, l, code);
+	target_put(j, code);
+	c->jit_link = NULL;
+	j->n_run++;
+	((void (*)(struct x86_cpu *, const void *))j->enter)(c, code->entry);
+	if (c->jit_link) {
+		j->link = c->jit_link;
+		c->rip = j->link->rip;
+	}
+	return true;
+}

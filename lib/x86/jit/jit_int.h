@@ -1,0 +1,103 @@
+/*
+ * x86/jit/jit_int.h - inside the translator. vCPU thread.
+ *
+ * Registers while translated code runs:
+ *   rsp            struct x86_cpu; what lies below it is the stack
+ *   rax rcx rdx rbx rbp rsi rdi r8-r11   the guest's own
+ *   r15            the guest's rsp
+ *   r12 r13 r14    for the translator; r14 holds addresses
+ * The guest's r12-r15 stay in c->gpr. Status flags are in the host's flags, in c->st, or both.
+ *
+ * Every access to memory is a TLB look-up in line. What misses leaves the line of execution, has
+ * the interpreter execute the whole instruction and comes back behind it: so a fault finds
+ * the state that the interpreter expects. Instructions that are not translated go the same way.
+ *
+ * A translation belongs to a guest-physical and a linear address and an enum mmu_mode. It ends in
+ * jumps to others, which are patched when the target is known; a target in another page is behind
+ * a comparison with the TLB.
+ */
+#ifndef X86_JIT_INT_H
+#define X86_JIT_INT_H
+
+#include "x86/jit/jit.h"
+
+/* A jump from one translation to another. */
+struct jit_link {
+	uint64_t rip;            /* of the target */
+	uint8_t *rel;            /* the jump's displacement, in the writable mapping */
+	uint8_t *gpa;            /* the number to compare the TLB with; NULL: same page */
+	uint8_t *away;           /* where the jump goes when the target is not known */
+	struct jit_code *from;
+	struct jit_code *to;     /* NULL: not linked */
+	struct jit_link *next_in; /* of those with the same target */
+};
+
+struct jit_page;
+
+/* A translation. */
+struct jit_code {
+	struct block *b;
+	uint64_t rip;
+	uint8_t *entry; /* executable mapping */
+	uint8_t mode;   /* enum mmu_mode */
+	struct jit_link *in;
+	struct jit_code *next_of_block, *next_of_page;
+};
+
+/* The translations of one guest page. */
+struct jit_page {
+	struct codepage *cp;
+	uint32_t gen;
+	uint32_t drops; /* how often its translations were forgotten */
+	struct jit_code *codes;
+	struct jit_page *next, *next_hash;
+};
+
+#define JIT_TARGETS 1024 /* of indirect jumps, for each mode and code size */
+
+/* What an indirect jump to `rip` leads to. */
+struct jit_target {
+	uint64_t rip, page, gpa;
+	uint8_t *entry;
+};
+
+#define JIT_PAGE_HASH 1024
+
+struct jit_arena;
+
+struct jit {
+	struct x86_cpu *c;
+	uint8_t *rw, *rx; /* the same memory */
+	size_t size, used, fixed; /* fixed: bytes of what is never forgotten */
+	struct jit_arena *arena;
+	struct jit_page *pages, *hash[JIT_PAGE_HASH];
+	struct jit_link *link; /* jump that was just left without knowing its target */
+	bool indirect;         /* an indirect jump was */
+	/* common pieces, executable mapping */
+	uint8_t *enter, *interp, *leave, *leave_link, *jump[MMU_MODES][2];
+	struct jit_target target[MMU_MODES][2][JIT_TARGETS];
+	struct insn one[2]; /* the instruction that is interpreted, and what ends it */
+	uint64_t n_codes, n_flushes, n_interp, n_run;
+};
+
+/* ---- cache.c ---- */
+
+void *jit_alloc(struct jit *j, size_t size); /* until jit_flush(); NULL: no memory */
+struct jit_page *jit_page_get(struct jit *j, struct codepage *cp);
+void jit_set_rel(struct jit *j, uint8_t *rel, const uint8_t *target_rx);
+static inline uint8_t *jit_to_rx(const struct jit *j, const uint8_t *rw)
+{
+	return j->rx + (rw - j->rw);
+}
+
+/* ---- thunk.c ---- */
+
+/* Writes the common pieces. */
+void jit_make_thunks(struct jit *j);
+
+/* ---- trans.c ---- */
+
+/* Translates b at c->rip. NULL: no room, or not for the translator. */
+struct jit_code *jit_translate(struct jit *j, struct block *b);
+
+#endif
