@@ -74,10 +74,8 @@ static bool interp(struct x86_cpu *c, struct insn *i, uint64_t rip)
 	c->cur = one;
 	c->end = one + 2;
 	one->fn(c, one);
-	if (unlikely(one->fn != i->fn)) { /* it chose a better handler for next time */
-		i->fn = one->fn;
-		i->data = one->data;
-	}
+	if (unlikely(one->fn != i->fn)) /* it chose a better handler for next time */
+		*i = *one;
 	if (likely(c->end == one + 2) && likely(c->mmu_mode == mode) &&
 	    !(i->flags & I_STOP) &&
 	    !(atomic_load_explicit(&c->request, memory_order_relaxed) &
@@ -86,7 +84,8 @@ static bool interp(struct x86_cpu *c, struct insn *i, uint64_t rip)
 		return true;
 	}
 	last = c->cur == one + 1 ? one : c->cur;
-	if (c->end == one + 2 || !(last->flags & I_END))
+	if (!(last->flags & I_END) ||
+	    (c->end == one + 2 && !(last->flags & I_STOP))) /* it did not branch */
 		c->rip = next_rip(c, last);
 	c->cur = NULL;
 	c->blocks->link = NULL;
