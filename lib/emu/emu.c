@@ -324,6 +324,9 @@ static void emu_destroy(struct engine *en)
 	free(e);
 }
 
+/* A block is interpreted so often before it is worth translating. */
+#define TRANSLATE_AFTER 12
+
 static struct engine *emu_create(const struct engine_env *env, struct err *err)
 {
 	struct emu *e;
@@ -354,8 +357,8 @@ static struct engine *emu_create(const struct engine_env *env, struct err *err)
 	e->sys = x86_system_new(&callbacks, e, env->log);
 	if (!e->cpu || !e->set.apic || !e->sys)
 		goto no_memory;
-	if (getenv("JIT"))
-		x86_system_translate(e->sys, 32 << 20, 12);
+	if (env->translate)
+		x86_system_translate(e->sys, env->code_cache, TRANSLATE_AFTER);
 	for (unsigned i = 0; i < env->n_cpus; i++) {
 		struct emu_cpu *c = &e->cpu[i];
 
@@ -535,6 +538,28 @@ static void emu_describe(struct engine *en, char *buf, unsigned len)
 		sum.pio += st.pio;
 		sum.exceptions += st.exceptions;
 		sum.irqs += st.irqs;
+		sum.translated += st.translated;
+		sum.entered += st.entered;
+		sum.single += st.single;
+		sum.forgotten += st.forgotten;
+		sum.code_bytes += st.code_bytes;
+	}
+	if (e->env.translate) {
+		snprintf(buf, len,
+			 "%llu blocks translated (%llu KiB, forgotten %llu times), "
+			 "entered "
+			 "%llu times, %llu instructions interpreted, %llu of them "
+			 "within, "
+			 "%llu TLB misses, %llu exceptions, %llu interrupts",
+			 (unsigned long long)sum.translated,
+			 (unsigned long long)sum.code_bytes >> 10,
+			 (unsigned long long)sum.forgotten,
+			 (unsigned long long)sum.entered, (unsigned long long)sum.insns,
+			 (unsigned long long)sum.single,
+			 (unsigned long long)sum.tlb_misses,
+			 (unsigned long long)sum.exceptions,
+			 (unsigned long long)sum.irqs);
+		return;
 	}
 	snprintf(
 		buf, len,

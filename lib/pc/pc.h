@@ -63,6 +63,8 @@ struct pc_config {
 	struct chr *serial[PC_MAX_SERIAL];
 	struct chr *console; /* virtio console; may be NULL */
 	struct chr *debug;   /* ports e9 and 402; may be NULL */
+	bool translate;      /* the emulator translates instead of interpreting */
+	uint64_t code_cache; /* bytes of translated code for each processor, at most */
 	bool no_reboot;
 	uint64_t timeout_ns; /* 0: none */
 	/* Saving: an open file and the names to give it when it is whole; save_path NULL: cannot. */

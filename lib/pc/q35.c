@@ -178,6 +178,8 @@ static int make_engine(struct pc *pc, struct err *err)
 		.loop = pc->loop,
 		.lock = &pc->lock,
 		.n_cpus = pc->cfg.cpus,
+		.translate = pc->cfg.translate,
+		.code_cache = pc->cfg.code_cache,
 		.pic_take = take_pic,
 		.pic_ready = pic_is_ready,
 		.ioapic_eoi = on_eoi,

@@ -87,6 +87,9 @@ struct engine_env {
 	struct loop *loop;
 	pthread_mutex_t *lock; /* the machine lock, recursive */
 	unsigned n_cpus;
+	/* The emulator translates code to the host's; bytes of that for each processor, at most. */
+	bool translate;
+	uint64_t code_cache;
 	/* The 8259 pair's output goes to LINT0 of the boot processor (ExtINT): vector now, or -1.
 	 * Machine lock is taken inside. Any thread. */
 	int (*pic_take)(void *ctx);

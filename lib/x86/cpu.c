@@ -416,4 +416,6 @@ int x86_set_regs(struct x86_cpu *c, const struct x86_regs *r)
 void x86_get_stats(const struct x86_cpu *c, struct x86_stats *st)
 {
 	*st = c->stats;
+	if (c->jit)
+		jit_stats(c->jit, st);
 }

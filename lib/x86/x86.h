@@ -201,10 +201,16 @@ void x86_flush_memory(struct x86_system *sys, uint64_t gpa, uint64_t len);
 void x86_memory_written(struct x86_system *sys, uint64_t gpa, uint64_t len);
 
 struct x86_stats {
-	uint64_t insns;  /* guest instructions executed */
+	uint64_t
+		insns; /* guest instructions executed; with a translator: interpreted */
 	uint64_t blocks; /* blocks decoded */
 	uint64_t tlb_misses;
 	uint64_t mmio, pio, exceptions, irqs;
+	uint64_t translated; /* blocks */
+	uint64_t entered;    /* times translated code was entered */
+	uint64_t single;     /* instructions interpreted from within it */
+	uint64_t forgotten;  /* times that the code cache was full */
+	uint64_t code_bytes; /* in the code cache now */
 };
 
 void x86_get_stats(const struct x86_cpu *c, struct x86_stats *st);

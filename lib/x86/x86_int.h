@@ -719,11 +719,11 @@ struct x86_system {
 	const struct log *log;
 	struct x86_cpu *cpus[256];
 	unsigned n_cpus;
-	void *priv;            /* of system.c: code page table, safepoint lock */
-	bool translates;       /* processors have a translator */
-	size_t code_cache;     /* bytes of host code for each, at most */
+	void *priv;               /* of system.c: code page table, safepoint lock */
+	bool translates;          /* processors have a translator */
+	size_t code_cache;        /* bytes of host code for each, at most */
 	unsigned translate_after; /* times a block is interpreted before */
-	struct vec_cache *vec; /* of vec_cache.c: host code of vector instructions */
+	struct vec_cache *vec;    /* of vec_cache.c: host code of vector instructions */
 };
 
 /* ---- handlers that more than one file names --------------------------------------------------------------------- */

@@ -2,7 +2,7 @@
 # linux.t - Debian's cloud kernel on the emulator ($ENGINE chooses another): processors, disk,
 # network, every way to stop, saving and restoring. TAP.
 . "$(dirname "$0")/../lib.sh"
-run="$VM_RUN --engine ${ENGINE:-emulator} --timeout ${LIMIT:-120}"
+run="$VM_RUN --engine ${ENGINE:-emulator} ${EMULATOR:+--emulator $EMULATOR} --timeout ${LIMIT:-120}"
 dir=$(tests/fetch-kernel)
 kernel=$(echo "$dir"/boot/vmlinuz-*)
 initrd=$TMP/initrd
@@ -73,7 +73,7 @@ t 'a panic: status 11' ends 11 panic 'vm.end=panic panic=0'
 t 'the time is over: status 13' ends 13 hang 'vm.end=hang' -t 12
 
 # One SIGTERM presses the power button.
-"$VM_RUN" --engine "${ENGINE:-emulator}" --timeout 100 -i "$initrd" -a 'console=ttyS0 quiet vm.end=button' "$kernel" \
+"$VM_RUN" --engine "${ENGINE:-emulator}" ${EMULATOR:+--emulator $EMULATOR} --timeout 100 -i "$initrd" -a 'console=ttyS0 quiet vm.end=button' "$kernel" \
 	</dev/null >"$TMP/button.txt" 2>&1 &
 pid=$!
 while kill -0 $pid 2>/dev/null && ! grep -q 'waits for the button' "$TMP/button.txt"; do sleep 0.1; done

@@ -16,6 +16,8 @@ agree=
 case $O in *-san) agree=watched ;; esac
 t "no instruction differs from the processor's$todo" \
 	$agree "$fuzz" --runs "${X86FUZZ_RUNS:-60000}" --seed "${X86FUZZ_SEED:-2}" --reports 3
+t "nor by the translator$todo" \
+	$agree "$fuzz" --translate --runs "${X86FUZZ_RUNS:-60000}" --seed "${X86FUZZ_SEED:-2}" --reports 3
 t 'the same seed makes the same cases' \
 	sh -c '[ "$("$1" --runs 300 --seed 7)" = "$("$1" --runs 300 --seed 7)" ]' sh "$fuzz"
 t 'wrong usage has status 2' exits 2 "$fuzz" --nonsense

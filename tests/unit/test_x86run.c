@@ -75,13 +75,15 @@ static const struct x86_ops ops = {
 
 static int setup(void **state)
 {
+	bool translate = *state;
 	struct err err;
 
-	(void)state;
 	ram = aligned_alloc(4096, RAM_SIZE);
 	sys = x86_system_new(&ops, NULL, NULL);
 	if (!ram || !sys)
 		return -1;
+	if (translate)
+		assert_int_equal(x86_system_translate(sys, 1 << 20, 1), 0);
 	memset(ram, 0, RAM_SIZE);
 	memset(mmio, 0, sizeof(mmio));
 	cpu = x86_cpu_new(sys, 0, NULL, NULL, 0, &err);
@@ -558,14 +560,19 @@ static void full_cache(void **state)
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define TRANSLATED(f)                                       \
+	{                                                   \
+		"translated: " #f, f, setup, teardown, &sys \
+	}
+#define BOTH(f) TEST(f), TRANSLATED(f)
 	const struct CMUnitTest tests[] = {
-		TEST(branches),      TEST(counted),
-		TEST(copy_and_fill), TEST(overlapping),
-		TEST(searching),     TEST(self_modifying),
-		TEST(across_pages),  TEST(written_from_outside),
-		TEST(locked),        TEST(code32),
-		TEST(code16),        TEST(full_cache),
-		TEST(long_run),
+		BOTH(branches),      TEST(counted),
+		BOTH(copy_and_fill), BOTH(overlapping),
+		BOTH(searching),     BOTH(self_modifying),
+		BOTH(across_pages),  BOTH(written_from_outside),
+		BOTH(locked),        BOTH(code32),
+		BOTH(code16),        BOTH(full_cache),
+		BOTH(long_run),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

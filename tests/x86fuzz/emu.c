@@ -237,7 +237,7 @@ static void fill_base(void)
 	r->idtr = (struct x86_dtable){SYS_IDT, 0xfff};
 }
 
-bool fz_emu_init(void)
+bool fz_emu_init(bool translate)
 {
 	static struct x86_cpuid leaves[128];
 	size_t n = x86_cpuid_supported(leaves, 128);
@@ -250,7 +250,7 @@ bool fz_emu_init(void)
 	map_all();
 	fill_tables();
 	m.sys = x86_system_new(&ops, NULL, NULL);
-	if (m.sys && getenv("JIT"))
+	if (m.sys && translate)
 		x86_system_translate(m.sys, 4 << 20, 1);
 	if (m.sys)
 		m.cpu = x86_cpu_new(m.sys, 0, NULL, leaves, n, &err);

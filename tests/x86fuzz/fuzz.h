@@ -100,7 +100,8 @@ void fz_native_run(const struct fz_case *k, struct fz_result *r);
 
 /* ---- emu.c ------------------------------------------------------------------------------------- */
 
-bool fz_emu_init(void);
+/* translate: by the translator, from the first execution on. */
+bool fz_emu_init(bool translate);
 uint8_t *fz_emu_mem(unsigned region);
 /* Memory of `region` was changed from outside. */
 void fz_emu_touched(unsigned region);

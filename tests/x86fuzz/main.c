@@ -17,7 +17,7 @@ struct options {
 	uint64_t seed, runs;
 	const char *form;
 	unsigned max_reports;
-	bool list, excluded, all;
+	bool list, excluded, all, translate;
 };
 
 struct totals {
@@ -44,18 +44,24 @@ static void usage(FILE *f)
 		   "64.vex.66.l1.0f38.98\n"
 		   "  --reports N    print at most N differences, one a form (1)\n"
 		   "  --all          do not prefer forms that are defined\n"
+		   "  --translate    compare the translator, not the interpreter\n"
 		   "  --list         list the forms, with an example each, and exit\n"
 		   "  --excluded     list what is not compared and why, and exit\n");
 }
 
 static bool parse(int argc, char **argv, struct options *o)
 {
-	static const struct option opts[] = {
-		{"seconds", 1, NULL, 's'},  {"runs", 1, NULL, 'r'},
-		{"seed", 1, NULL, 'S'},     {"form", 1, NULL, 'f'},
-		{"reports", 1, NULL, 'R'},  {"list", 0, NULL, 'l'},
-		{"excluded", 0, NULL, 'x'}, {"all", 0, NULL, 'a'},
-		{"help", 0, NULL, 'h'},     {0}};
+	static const struct option opts[] = {{"seconds", 1, NULL, 's'},
+					     {"runs", 1, NULL, 'r'},
+					     {"seed", 1, NULL, 'S'},
+					     {"form", 1, NULL, 'f'},
+					     {"reports", 1, NULL, 'R'},
+					     {"list", 0, NULL, 'l'},
+					     {"excluded", 0, NULL, 'x'},
+					     {"all", 0, NULL, 'a'},
+					     {"translate", 0, NULL, 't'},
+					     {"help", 0, NULL, 'h'},
+					     {0}};
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", opts, NULL)) >= 0) {
@@ -68,6 +74,7 @@ static bool parse(int argc, char **argv, struct options *o)
 		case 'l': o->list = true; break;
 		case 'x': o->excluded = true; break;
 		case 'a': o->all = true; break;
+		case 't': o->translate = true; break;
 		case 'h': usage(stdout); exit(0);
 		default: return false;
 		}
@@ -258,7 +265,7 @@ int main(int argc, char **argv)
 		list_forms(forms, n);
 		return 0;
 	}
-	if (!fz_native_init() || !fz_emu_init())
+	if (!fz_native_init() || !fz_emu_init(o.translate))
 		return 1;
 	printf("seed %llu\n", (unsigned long long)o.seed);
 	memset(fz_native_mem(0), 0xcc, fz_regions[0].pages * FZ_PAGE);

@@ -17,6 +17,7 @@ enum {
 	OPT_FORWARD,
 	OPT_SERIAL,
 	OPT_CPUS,
+	OPT_CODE_CACHE,
 	OPT_TIMEOUT,
 };
 
@@ -65,6 +66,9 @@ static int set_timeout(struct options *o, const char *text)
 	return 0;
 }
 
+#define CODE_CACHE_MIN (1u << 20)
+#define CODE_CACHE_MAX (1u << 30)
+
 /* An option with a value that is not just stored. */
 static int apply(struct options *o, int opt, const char *v)
 {
@@ -74,6 +78,10 @@ static int apply(struct options *o, int opt, const char *v)
 	case OPT_MEMORY:
 		if (size_parse(v, &o->memory, &err) < 0)
 			return cli_usage_error(&page, "--memory: %s", err.msg);
+		return 0;
+	case OPT_CODE_CACHE:
+		if (size_parse(v, &o->code_cache, &err) < 0)
+			return cli_usage_error(&page, "--code-cache: %s", err.msg);
 		return 0;
 	case OPT_CPUS: return set_number(v, "cpus", PC_MAX_CPUS, &o->cpus);
 	case OPT_TIMEOUT: return set_timeout(o, v);
@@ -106,6 +114,13 @@ static int check(struct options *o)
 		return cli_usage_error(&page,
 				       "'--engine %s': auto, kvm or emulator is wanted",
 				       o->engine);
+	if (o->emulator && strcmp(o->emulator, "interpreter") &&
+	    strcmp(o->emulator, "translator"))
+		return cli_usage_error(
+			&page, "'--emulator %s': interpreter or translator is wanted",
+			o->emulator);
+	if (o->code_cache < CODE_CACHE_MIN || o->code_cache > CODE_CACHE_MAX)
+		return cli_usage_error(&page, "--code-cache: from 1M to 1G are wanted");
 	if (!o->guest && !o->restore)
 		return cli_usage_error(
 			&page, "what is to be run? Name a kernel, or '--restore'");
@@ -128,6 +143,8 @@ int options_parse(struct options *o, int argc, const char **argv)
 		{"cpus", 'c', POPT_ARG_STRING, NULL, OPT_CPUS, "processors (default 1)", "N"},
 		{"engine", 'e', POPT_ARG_STRING, &o->engine, 0, "auto, kvm or emulator (default auto)", "NAME"},
 		{"disk", 'd', POPT_ARG_STRING, NULL, OPT_DISK, "virtio disk; options: ro, snapshot, format=FMT, allow-external=DIR, serial=TEXT", "FILE[,OPTION...]"},
+		{"emulator", 0, POPT_ARG_STRING, &o->emulator, 0, "interpreter or translator (default interpreter)", "NAME"},
+		{"code-cache", 0, POPT_ARG_STRING, NULL, OPT_CODE_CACHE, "translated code of each processor (default 32M)", "SIZE"},
 		{"snapshot", 's', POPT_ARG_NONE, &o->snapshot, 0, "discard what the guest writes to any disk", NULL},
 		{"net", 'n', POPT_ARG_STRING, NULL, OPT_NET, "none, user or tap=IFNAME (default none)", "KIND"},
 		{"forward", 'f', POPT_ARG_STRING, NULL, OPT_FORWARD, "host port to guest port, as in tcp:2222:22 (implies --net user)", "PROTO:HOST:GUEST"},
@@ -155,6 +172,7 @@ int options_parse(struct options *o, int argc, const char **argv)
 
 	o->memory = 512 << 20;
 	o->cpus = 1;
+	o->code_cache = 32 << 20;
 	while (!rc && (opt = poptGetNextOpt(ctx)) >= 0) {
 		if (opt == OPT_HELP) {
 			cli_help(&page, table);
@@ -190,8 +208,9 @@ static void free_list(char **list, unsigned n)
 
 void options_free(struct options *o)
 {
-	char *const one[] = {o->guest,   o->initrd,    o->append,  o->engine, o->save,
-			     o->restore, o->dump_acpi, o->console, o->debug};
+	char *const one[] = {o->guest,    o->initrd, o->append,  o->engine,
+			     o->emulator, o->save,   o->restore, o->dump_acpi,
+			     o->console,  o->debug};
 
 	for (unsigned i = 0; i < ARRAY_LEN(one); i++)
 		free(one[i]);

@@ -9,7 +9,7 @@
 
 /* The command line, as parsed; strings are owned. */
 struct options {
-	char *guest, *initrd, *append, *engine, *save, *restore, *dump_acpi;
+	char *guest, *initrd, *append, *engine, *emulator, *save, *restore, *dump_acpi;
 	char *modules[PC_MAX_MODULES]; /* "FILE ARGUMENTS" */
 	unsigned n_modules;
 	char *disks[PC_MAX_DISKS];
@@ -21,7 +21,7 @@ struct options {
 	char *serials[PC_MAX_SERIAL];
 	unsigned n_serials;
 	char *console, *debug;
-	uint64_t memory;
+	uint64_t memory, code_cache;
 	unsigned cpus;
 	double timeout;
 	int snapshot, no_reboot, no_sandbox, verbose, stats;

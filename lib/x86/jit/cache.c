@@ -300,3 +300,13 @@ bool jit_run(struct x86_cpu *c, struct block *b)
 	}
 	return true;
 }
+
+void jit_stats(const struct jit *j, struct x86_stats *st)
+{
+	st->insns += j->n_interp;
+	st->translated = j->n_codes;
+	st->entered = j->n_run;
+	st->single = j->n_interp;
+	st->forgotten = j->n_flushes - 1; /* the first is jit_new()'s */
+	st->code_bytes = j->used;
+}

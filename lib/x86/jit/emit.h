@@ -8,8 +8,24 @@
 
 #include "x86/jit/jit_int.h"
 
-enum host_reg { H_AX, H_CX, H_DX, H_BX, H_SP, H_BP, H_SI, H_DI, H_8, H_9, H_10, H_11,
-		H_12, H_13, H_14, H_15 };
+enum host_reg {
+	H_AX,
+	H_CX,
+	H_DX,
+	H_BX,
+	H_SP,
+	H_BP,
+	H_SI,
+	H_DI,
+	H_8,
+	H_9,
+	H_10,
+	H_11,
+	H_12,
+	H_13,
+	H_14,
+	H_15
+};
 
 /* Scratch registers; T_A holds addresses. Where the guest's rsp is. */
 #define T_A  H_14
@@ -43,8 +59,8 @@ static inline void e64(struct emit *e, uint64_t v)
 /* An operand in modrm.rm: a register, [reg], or [c + index + disp]. */
 struct host_rm {
 	enum { RM_REG, RM_PTR, RM_CPU } kind;
-	uint8_t reg;   /* RM_REG, RM_PTR (r14 only); RM_CPU: index, H_SP = none */
-	int32_t disp;  /* RM_CPU */
+	uint8_t reg;  /* RM_REG, RM_PTR (r14 only); RM_CPU: index, H_SP = none */
+	int32_t disp; /* RM_CPU */
 };
 
 static inline struct host_rm rm_reg(unsigned r)
@@ -75,13 +91,15 @@ static inline void e_op(struct emit *e, unsigned size, unsigned prefix, unsigned
 			unsigned op, unsigned reg, struct host_rm rm, bool byte_reg,
 			bool byte_rm)
 {
-	unsigned rex = (size == 8 ? 8 : 0) | (reg & 8 ? 4 : 0) | (rm.reg & 8 ? rm.kind == RM_CPU ? 2 : 1 : 0);
+	unsigned rex = (size == 8 ? 8 : 0) | (reg & 8 ? 4 : 0) |
+		       (rm.reg & 8 ? rm.kind == RM_CPU ? 2 : 1 : 0);
 
 	if (size == 2)
 		e8(e, 0x66);
 	if (prefix)
 		e8(e, prefix);
-	if (rex || (byte_reg && reg >= 4) || (byte_rm && rm.kind == RM_REG && rm.reg >= 4))
+	if (rex || (byte_reg && reg >= 4) ||
+	    (byte_rm && rm.kind == RM_REG && rm.reg >= 4))
 		e8(e, 0x40 | rex);
 	if (map)
 		e8(e, 0x0f);
@@ -153,7 +171,8 @@ static inline void e_lea(struct emit *e, unsigned size, unsigned reg, unsigned b
 	bool d8 = disp >= -128 && disp < 128 && base != H_SP;
 	unsigned mod = base == H_SP ? 0 : !disp && b != 5 ? 0 : d8 ? 1 : 2;
 	unsigned rex = (size == 8 ? 8 : 0) | (reg & 8 ? 4 : 0) |
-		       (index != H_SP && index & 8 ? 2 : 0) | (base != H_SP && base & 8 ? 1 : 0);
+		       (index != H_SP && index & 8 ? 2 : 0) |
+		       (base != H_SP && base & 8 ? 1 : 0);
 
 	if (rex)
 		e8(e, 0x40 | rex);
@@ -168,8 +187,8 @@ static inline void e_lea(struct emit *e, unsigned size, unsigned reg, unsigned b
 }
 
 /* op: 0 add 1 or 4 and 5 sub 7 cmp */
-static inline void e_alu_imm(struct emit *e, unsigned size, unsigned op, struct host_rm rm,
-			     int32_t v)
+static inline void e_alu_imm(struct emit *e, unsigned size, unsigned op,
+			     struct host_rm rm, int32_t v)
 {
 	bool d8 = v >= -128 && v < 128;
 

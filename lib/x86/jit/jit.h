@@ -34,7 +34,7 @@ void jit_revalidate(struct jit *j);
  */
 bool jit_run(struct x86_cpu *c, struct block *b);
 
-/* Translations made, their bytes, times everything was forgotten. */
+/* Fills what of *st is about translations. */
 void jit_stats(const struct jit *j, struct x86_stats *st);
 
 #endif

@@ -23,12 +23,12 @@
 
 /* A jump from one translation to another. */
 struct jit_link {
-	uint64_t rip;            /* of the target */
-	uint8_t *rel;            /* the jump's displacement, in the writable mapping */
-	uint8_t *gpa;            /* the number to compare the TLB with; NULL: same page */
-	uint8_t *away;           /* where the jump goes when the target is not known */
+	uint64_t rip;  /* of the target */
+	uint8_t *rel;  /* the jump's displacement, in the writable mapping */
+	uint8_t *gpa;  /* the number to compare the TLB with; NULL: same page */
+	uint8_t *away; /* where the jump goes when the target is not known */
 	struct jit_code *from;
-	struct jit_code *to;     /* NULL: not linked */
+	struct jit_code *to;      /* NULL: not linked */
 	struct jit_link *next_in; /* of those with the same target */
 };
 
@@ -67,7 +67,7 @@ struct jit_arena;
 
 struct jit {
 	struct x86_cpu *c;
-	uint8_t *rw, *rx; /* the same memory */
+	uint8_t *rw, *rx;         /* the same memory */
 	size_t size, used, fixed; /* fixed: bytes of what is never forgotten */
 	struct jit_arena *arena;
 	struct jit_page *pages, *hash[JIT_PAGE_HASH];

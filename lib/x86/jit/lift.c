@@ -15,14 +15,8 @@ struct raw {
 
 uint8_t lift_cc_flags(unsigned cc)
 {
-	static const uint8_t rd[8] = {LF_O,
-				      LF_C,
-				      LF_Z,
-				      LF_C | LF_Z,
-				      LF_S,
-				      LF_P,
-				      LF_S | LF_O,
-				      LF_S | LF_O | LF_Z};
+	static const uint8_t rd[8] = {LF_O, LF_C, LF_Z,        LF_C | LF_Z,
+				      LF_S, LF_P, LF_S | LF_O, LF_S | LF_O | LF_Z};
 
 	return rd[cc >> 1 & 7];
 }
@@ -158,7 +152,8 @@ static void lift_group1(const struct insn *i, const struct raw *r, struct lift *
 {
 	unsigned alu = i->modrm >> 3 & 7;
 
-	operation(i, r, l, DIGIT | RM_R | (alu == 7 ? 0 : RM_W) | (r->op & 1 ? 0 : BYTE));
+	operation(i, r, l,
+		  DIGIT | RM_R | (alu == 7 ? 0 : RM_W) | (r->op & 1 ? 0 : BYTE));
 	if (l->op == 0x82) /* another name of 80 in 32-bit code */
 		l->op = 0x80;
 	l->imm_size = r->op == 0x81 ? imm_of(l) : 1;
@@ -395,7 +390,8 @@ static void lift_map1(const struct insn *i, const struct raw *r, struct lift *l)
 		flags(l, 0, LF_ALL, LF_C);
 		break;
 	case 0xba:
-		operation(i, r, l, DIGIT | RM_R | ((i->modrm >> 3 & 7) == 4 ? 0 : RM_W));
+		operation(i, r, l,
+			  DIGIT | RM_R | ((i->modrm >> 3 & 7) == 4 ? 0 : RM_W));
 		l->imm_size = 1;
 		flags(l, 0, LF_ALL, LF_C);
 		break;
@@ -478,7 +474,8 @@ void lift_insn(const struct insn *i, const uint8_t *p, bool m64, struct lift *l)
 		goto interp;
 	if (l->reg_high && l->mem)
 		goto interp;
-	if ((l->rm_high && !l->reg_byte && !l->digit && (l->size == 8 || l->reg == X86_RSP)))
+	if ((l->rm_high && !l->reg_byte && !l->digit &&
+	     (l->size == 8 || l->reg == X86_RSP)))
 		goto interp;
 	if (l->kind != L_INTERP)
 		return;

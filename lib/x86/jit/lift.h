@@ -48,9 +48,9 @@ struct lift {
 	uint8_t cc;
 	bool digit, mem, lock;
 	bool reg_r, reg_w, rm_r, rm_w;
-	bool reg_byte, rm_byte;   /* are byte registers */
-	bool reg_high, rm_high;   /* are AH..BH: the number is 4..7 */
-	uint8_t rd, mod, kill;    /* flags read; changed in any way; surely overwritten */
+	bool reg_byte, rm_byte; /* are byte registers */
+	bool reg_high, rm_high; /* are AH..BH: the number is 4..7 */
+	uint8_t rd, mod, kill;  /* flags read; changed in any way; surely overwritten */
 };
 
 /* Says what instruction i is, whose bytes are at p. m64: 64-bit code, else flat 32-bit code. */

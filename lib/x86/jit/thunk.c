@@ -101,7 +101,8 @@ static void make_interp(struct emit *e)
 	e_mov(e, 8, H_SI, T_B);
 	e_mov(e, 8, H_DX, T_C);
 	e_mov(e, 8, H_BX, H_SP);
-	e8(e, 0x48), e8(e, 0x8d), e8(e, 0x7c), e8(e, 0x24), e8(e, 8); /* lea rdi,[rsp+8] */
+	e8(e, 0x48), e8(e, 0x8d), e8(e, 0x7c), e8(e, 0x24),
+		e8(e, 8); /* lea rdi,[rsp+8] */
 	e_load(e, 8, H_SP, CPU_OFF(jit_sp) + 8);
 	e_imm(e, H_AX, (uint64_t)(uintptr_t)interp);
 	e_rm(e, 0, 0xff, 2, rm_reg(H_AX)); /* call */

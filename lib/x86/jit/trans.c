@@ -29,7 +29,7 @@ struct side {
 
 #define SIDES_MAX (BLOCK_MAX * 3)
 /* The most that a translation takes. */
-#define CODE_MAX (BLOCK_MAX * 320u)
+#define CODE_MAX  (BLOCK_MAX * 320u)
 
 struct trans {
 	struct emit e;
@@ -40,7 +40,7 @@ struct trans {
 	uint64_t rip;
 	int32_t tlb; /* from c to its TLB in this mode */
 	bool m64;
-	uint8_t word; /* of the stack: 8 or 4 */
+	uint8_t word;  /* of the stack: 8 or 4 */
 	uint8_t flags; /* enum flags_at */
 	unsigned n_sides;
 	struct side side[SIDES_MAX];
@@ -133,8 +133,8 @@ static unsigned needed_at(struct trans *t, uint64_t rip)
 	uint64_t page = t->b->key >> BLOCK_KEY_BITS & PAGE_MASK;
 	unsigned off = rip & ~PAGE_MASK, need = LF_ALL, res = 0;
 
-	if ((rip ^ t->rip) & PAGE_MASK || e->tag_exec != (rip & PAGE_MASK) || !e->host ||
-	    e->gpa != page)
+	if ((rip ^ t->rip) & PAGE_MASK || e->tag_exec != (rip & PAGE_MASK) ||
+	    !e->host || e->gpa != page)
 		return LF_ALL;
 	for (unsigned n = 0; n < 6 && need; n++) {
 		const uint8_t *p = (const uint8_t *)e->host + off;
@@ -145,8 +145,8 @@ static unsigned needed_at(struct trans *t, uint64_t rip)
 		if (off > PAGE_SIZE - 16)
 			break;
 		codepage_mark(t->c, t->b->cp, page | off, 15);
-		len = decode_at(p, 15,
-				t->m64 ? MODE_64 : MODE_32 | DECODE_FLAT_DATA, 0, &i);
+		len = decode_at(p, 15, t->m64 ? MODE_64 : MODE_32 | DECODE_FLAT_DATA, 0,
+				&i);
 		if (!len)
 			break;
 		lift_insn(&i, p, t->m64, &l);
@@ -345,8 +345,8 @@ static void put_op(struct trans *t, unsigned n)
 		e8(e, 0xf0);
 	if (l->map == 1 && (l->op == 0xa4 || l->op == 0xac))
 		imm = i->imm;
-	e_op(e, l->size, l->prefix, l->map, l->op, reg, rm,
-	     l->reg_byte && !l->reg_high, l->rm_byte && !l->rm_high);
+	e_op(e, l->size, l->prefix, l->map, l->op, reg, rm, l->reg_byte && !l->reg_high,
+	     l->rm_byte && !l->rm_high);
 	put_imm(e, l, imm);
 	if (l->reg_w && reg == T_B)
 		e_store(e, 8, T_B, gpr_at(l->reg));
