@@ -50,6 +50,7 @@ static const struct source sources[] = {
 	{"proc/version", LINES, "icrosoft gVisor"},
 	{"proc/1/cgroup", LINES, "docker kubepods lxc libpod machine.slice containerd ecs buildkit crio garden"},
 	{"proc/self/status", LINES, "CapEff Seccomp: NoNewPrivs"},
+	{"proc/self/ns/*", NAME, NULL},
 	{"proc/xen/capabilities", TEXT, NULL},
 	{"proc/vz", NAME, NULL},
 	{"proc/bc", NAME, NULL},

@@ -409,6 +409,19 @@ static void read_cgroups(const struct facts *f, struct fact_value *v)
 		fact_set(v, FACT_INFO, "none mounted");
 }
 
+static void read_namespaces(const struct facts *f, struct fact_value *v)
+{
+	char name[32], text[140] = "";
+	size_t pos = 0, at = 0;
+
+	while (snap_next(f->snap, "proc/self/ns/", &pos, name, sizeof(name)) &&
+	       at < 100)
+		if (!strstr(name, "_for_children"))
+			at += (size_t)snprintf(text + at, sizeof(text) - at, "%s%s",
+					       at ? " " : "", name);
+	fact_set(v, at ? FACT_OK : FACT_UNKNOWN, "%s", at ? text : "not told");
+}
+
 /* clang-format off */
 const struct fact facts_host[] = {
 	{"vm", "Surroundings", "virtual machine", read_vm, "Is this computer itself a virtual machine, and under what? Then virtualization in here (nesting) is the outer host's matter."},
@@ -438,6 +451,7 @@ const struct fact facts_host[] = {
 	{"interrupt-remapping", "Devices", "interrupt remapping", read_remapping, "Keeps a device of a guest from forging interrupts."},
 	{"vfio", "Devices", "VFIO", read_vfio, "The interface by which devices are given to guests."},
 	{"cgroups", "Devices", "control groups", read_cgroups, "Limits for guests and containers."},
+	{"namespaces", "Devices", "namespaces", read_namespaces, "What containers are made of."},
 	{0},
 };
 /* clang-format on */
