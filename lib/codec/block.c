@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <libdeflate.h>
 #include <stdlib.h>
+#include <string.h>
 #include <zlib.h>
 #include <zstd.h>
 
@@ -13,6 +14,8 @@
 /* Each is made when it is first needed. */
 struct codec_work {
 	struct libdeflate_decompressor *inflate;
+	struct libdeflate_compressor *compress;
+	int compress_level;
 	ZSTD_DCtx *unzstd;
 	ZSTD_CCtx *zstd;
 	z_stream deflate;
@@ -30,6 +33,8 @@ void codec_work_free(struct codec_work *w)
 		return;
 	if (w->inflate)
 		libdeflate_free_decompressor(w->inflate);
+	if (w->compress)
+		libdeflate_free_compressor(w->compress);
 	ZSTD_freeDCtx(w->unzstd);
 	ZSTD_freeCCtx(w->zstd);
 	if (w->deflate_level)
@@ -81,6 +86,39 @@ static size_t deflate_pack(struct codec_work *w, int level, const void *in,
 	return deflate(z, Z_FINISH) == Z_STREAM_END ? out_len - z->avail_out : 0;
 }
 
+/* ---- zlib ---- */
+
+static int zlib_unpack(struct codec_work *w, const void *in, size_t in_len, void *out,
+		       size_t out_len)
+{
+	enum libdeflate_result r;
+	size_t used, got = 0;
+
+	if (!w->inflate && !(w->inflate = libdeflate_alloc_decompressor()))
+		return -ENOMEM;
+	r = libdeflate_zlib_decompress_ex(w->inflate, in, in_len, out, out_len, &used,
+					  &got);
+	if (r != LIBDEFLATE_SUCCESS)
+		return -EINVAL;
+	memset((char *)out + got, 0, out_len - got);
+	return 0;
+}
+
+static size_t zlib_pack(struct codec_work *w, int level, const void *in, size_t in_len,
+			void *out, size_t out_len)
+{
+	if (level < 1 || level > 12)
+		level = 6;
+	if (w->compress && w->compress_level != level) {
+		libdeflate_free_compressor(w->compress);
+		w->compress = NULL;
+	}
+	if (!w->compress && !(w->compress = libdeflate_alloc_compressor(level)))
+		return 0;
+	w->compress_level = level;
+	return libdeflate_zlib_compress(w->compress, in, in_len, out, out_len);
+}
+
 /* ---- zstd ---- */
 
 static int zstd_unpack(struct codec_work *w, const void *in, size_t in_len, void *out,
@@ -121,6 +159,12 @@ const struct codec_block codec_block_deflate = {
 	.name = "zlib",
 	.unpack = deflate_unpack,
 	.pack = deflate_pack,
+};
+
+const struct codec_block codec_block_zlib = {
+	.name = "zlib",
+	.unpack = zlib_unpack,
+	.pack = zlib_pack,
 };
 
 const struct codec_block codec_block_zstd = {

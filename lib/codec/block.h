@@ -28,6 +28,11 @@ struct codec_block {
 
 /* Raw deflate (RFC 1951) with the 4 KiB window that readers of qcow2 expect. */
 extern const struct codec_block codec_block_deflate;
+/*
+ * zlib streams (RFC 1950) with any window, as VMDK, cloop and DMG have them. One that unpacks to less than out_len is
+ * filled up with zeros: some writers cut a disk's last unit.
+ */
+extern const struct codec_block codec_block_zlib;
 /* Zstandard frames (RFC 8878), one or several to a block. */
 extern const struct codec_block codec_block_zstd;
 

@@ -13,6 +13,7 @@ IMG_FORMAT(vdi)
 IMG_FORMAT(vhd)
 
 /* VMware, Parallels, others */
+IMG_FORMAT(vmdk)
 
 /* the last: has no mark to find it by */
 IMG_FORMAT(raw)
