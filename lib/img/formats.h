@@ -6,6 +6,8 @@
 
 /* QEMU and Xen */
 IMG_FORMAT(qcow2)
+IMG_FORMAT(qcow1)
+IMG_FORMAT(qed)
 
 /* VirtualBox, Microsoft */
 IMG_FORMAT(vhdx)
@@ -14,6 +16,9 @@ IMG_FORMAT(vhd)
 
 /* VMware, Parallels, others */
 IMG_FORMAT(vmdk)
+IMG_FORMAT(parallels)
+IMG_FORMAT(bochs)
+IMG_FORMAT(cloop)
 
 /* the last: has no mark to find it by */
 IMG_FORMAT(raw)

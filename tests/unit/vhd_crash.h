@@ -332,8 +332,8 @@ static void crash_check_size(const struct crash_state *s, const char *path,
 }
 
 /* A full image gets another size. */
-static void crash_test_resize(const struct img_create_opts *opts, uint64_t size,
-			      size_t step)
+__attribute__((unused)) static void
+crash_test_resize(const struct img_create_opts *opts, uint64_t size, size_t step)
 {
 	char dir[] = "/tmp/vhdcrashXXXXXX", path[64], after[64];
 	struct img_opts o = {.format = opts->format, .no_lock = true};

@@ -1,0 +1,69 @@
+#!/bin/sh
+# img-parallels.t - Parallels images: those of qemu-img read and changed here, those made here read by qemu-img; version 1
+# and damaged ones come from old-images.py. TAP.
+. "$(dirname "$0")/../lib.sh"
+imgio=$O/tests/progs/imgio
+img=$O/vm-img
+make="python3 $(cd "$(dirname "$0")" && pwd)/old-images.py parallels"
+cd "$TMP" || exit 1
+SEED=${SEED:-1}
+truncate -s 12000768 disk.raw
+seq 1 200000 | dd of=disk.raw bs=4096 seek=50 conv=notrunc status=none
+head -c 500000 /dev/urandom | dd of=disk.raw bs=4096 seek=2000 conv=notrunc status=none
+
+same() { timeout 60 "$imgio" -r "$1" cat >got.raw && cmp got.raw "$2"; }
+sound() { "$img" check -q "$1" && qemu-img check -q -f parallels "$1" && qemu-img compare -q -f parallels -F raw "$1" "$2"; }
+random() {
+	timeout 100 "$imgio" -n "$1" random "$SEED" 200 1 1000000 "$2" &&
+		timeout 100 "$imgio" -n "$1" random "$((SEED + 1))" 300 4 4096 "$2"
+}
+by_qemu() {
+	cp disk.raw model.raw
+	qemu-img convert -O parallels ${1:+-o "$1"} disk.raw x.hds && same x.hds disk.raw && random x.hds model.raw &&
+		sound x.hds model.raw && same x.hds model.raw
+}
+ours() {
+	rm -f x.hds
+	cp disk.raw model.raw
+	"$img" convert -q -O parallels ${1:+-o "$1"} disk.raw x.hds && sound x.hds disk.raw && random x.hds model.raw && sound x.hds model.raw
+}
+t 'of qemu-img' by_qemu
+t 'of qemu-img, blocks of 64 KiB' by_qemu cluster_size=64k
+t 'made here' ours
+t 'made here, blocks of 4 KiB' ours cluster_size=4k
+t 'is recognized' says 'format parallels' "$imgio" -r x.hds info
+turns() {
+	for i in 1 2 3; do
+		qemu-io -f parallels -c "write -P $i ${i}M 700k" x.hds >/dev/null && qemu-io -f raw -c "write -P $i ${i}M 700k" model.raw >/dev/null &&
+			"$imgio" -n x.hds random $i 40 2 65536 model.raw && sound x.hds model.raw || return 1
+	done
+}
+t 'written here and by qemu by turns' turns
+v1() {
+	cp disk.raw model.raw
+	$make v1.hds disk.raw magic=1 && same v1.hds disk.raw && random v1.hds model.raw && sound v1.hds model.raw
+}
+t 'version 1' v1
+t 'blocks of 63 sectors are read' sh -c "$make odd.hds disk.raw magic=1 block=63 && $imgio -r odd.hds cat | cmp - disk.raw"
+t 'not written' fails 'no power of two' "$imgio" odd.hds write 0 512 1
+bad() { m=$1; shift; $make bad.hds disk.raw "$@" && fails "$m" timeout 10 sh -c "$imgio ${FLAGS--r} bad.hds cat >cat.raw"; }
+t 'blocks of 0 sectors' bad 'blocks of 0 bytes' rawblock=0
+t 'blocks of 2^31 sectors' bad 'blocks of 1099511627776 bytes' rawblock=2147483648
+t 'a table of 2^32 - 1 blocks' bad 'is damaged' n=4294967295
+t 'a table behind the end' bad 'a table of 60000000 blocks' n=60000000
+t 'a disk larger than its blocks' bad 'is damaged' sectors=99999999
+t 'a block behind the end' bad 'Input/output error' bat0=5000
+FLAGS=
+t 'is not written' bad 'repair it first' bat0=5000
+t 'two blocks at one place are not written' bad 'repair it first' bat0=2
+repaired() {
+	$make bad.hds disk.raw "$@" && exits 3 "$img" check -q bad.hds && "$img" repair bad.hds && "$img" check -q bad.hds &&
+		qemu-img check -q -f parallels bad.hds && "$imgio" bad.hds write 5M 2M 7 && qemu-img check -q -f parallels bad.hds
+}
+t 'a block behind the end is let go' repaired bat0=5000
+t 'two blocks at one place are parted' repaired bat3=2
+t 'an image that was not closed' repaired inuse=0x746f6e59
+t 'space at the end is given back' repaired tail=3000000
+t 'all at once' repaired bat0=5000 bat1=3 inuse=0x746f6e59 tail=3000000
+t 'an image that was not closed, but is sound, is written' sh -c "$make a.hds disk.raw inuse=0x746f6e59 && $imgio a.hds write 0 512 1 && qemu-img check -q -f parallels a.hds"
+done_testing
