@@ -149,6 +149,7 @@ struct img_format {
 	/* Tells img_check()'s answer; with c->fix repairs. check_say() below for each finding. */
 	int (*check)(struct img *img, struct img_check *c, struct err *err);
 	unsigned can_fix; /* IMG_FIX_... */
+	bool can_undo;    /* check() takes c->undo_path */
 	int (*resize)(struct img *img, uint64_t size, enum img_prealloc prealloc,
 		      struct err *err);
 	int (*amend)(struct img *img, const struct img_option *options, unsigned n,

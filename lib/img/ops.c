@@ -123,6 +123,8 @@ int img_check(struct img *img, struct img_check *c, struct err *err)
 		return cannot(img, "has nothing to check", err);
 	if (c->fix & ~img->fmt->can_fix)
 		return cannot(img, "cannot be repaired", err);
+	if (c->fix && c->undo_path && !img->fmt->can_undo)
+		return cannot(img, "cannot take a repair back", err);
 	rc = c->fix ? want_writable(img, err) : 0;
 	return rc ? rc : img->fmt->check(img, c, err);
 }

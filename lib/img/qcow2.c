@@ -437,6 +437,7 @@ const struct img_format img_qcow2 = {
 	.create = qcow2_create,
 	.check = qcow2_check,
 	.can_fix = IMG_FIX_LEAKS | IMG_FIX_ERRORS,
+	.can_undo = true,
 	.resize = qcow2_resize,
 	.amend = qcow2_amend,
 	.set_backing = qcow2_set_backing,

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "img/undo.h"
 #include "vm-img.h"
 
 enum { OPT_REPAIR = OPT_FIRST };
@@ -12,6 +13,7 @@ enum { QEMU_CORRUPT = 2, QEMU_LEAKS = 3, QEMU_NO_CHECK = 63 };
 static struct common c;
 static unsigned fix;
 static int dry_run;
+static char *undo, *take_back;
 
 static int apply(int opt, char *v)
 {
@@ -138,7 +140,9 @@ static int repair(struct img *img, struct img_check *k, struct err *err)
 
 static int check(void)
 {
-	struct img_check k = {.fix = dry_run ? 0 : fix, .say = c.quiet ? NULL : say};
+	struct img_check k = {.fix = dry_run ? 0 : fix,
+			      .say = c.quiet ? NULL : say,
+			      .undo_path = undo};
 	unsigned flags = OPEN_NO_BACKING | OPEN_REPAIR | (k.fix ? OPEN_WRITE : 0);
 	struct err err = {0};
 	struct img *img;
@@ -190,6 +194,20 @@ const struct command cmd_check = {
 	.examples = "  vm-img check disk.qcow2\n  vm-img check -r leaks disk.qcow2\n",
 };
 
+/* Puts back what a repair changed. */
+static int undo_repair(void)
+{
+	struct img_file *f;
+	struct err err = {0};
+	int rc = file_open(c.args[0], &(struct img_file_opts){0}, &f, &err);
+
+	if (rc)
+		return fail(&err);
+	rc = undo_apply(take_back, f, &err);
+	file_close(f);
+	return rc ? fail(&err) : CLI_DONE;
+}
+
 static int run_repair(const struct command *cmd, int argc, const char **argv)
 {
 	const struct poptOption table[] = {
@@ -198,6 +216,10 @@ static int run_repair(const struct command *cmd, int argc, const char **argv)
 		 "only tell what would be repaired", NULL},
 		{"what", 0, POPT_ARG_STRING, NULL, OPT_REPAIR,
 		 "leaks, or all (default all)", "WHAT"},
+		{"undo", 0, POPT_ARG_STRING, &undo, 0,
+		 "new file that --take-back needs", "FILE"},
+		{"take-back", 0, POPT_ARG_STRING, &take_back, 0,
+		 "undo a repair: nothing may have been written since", "FILE"},
 		O_JSON(&c),
 		O_QUIET(&c),
 		O_EXTERN(&c),
@@ -208,6 +230,8 @@ static int run_repair(const struct command *cmd, int argc, const char **argv)
 	fix = IMG_FIX_LEAKS | IMG_FIX_ERRORS;
 	if (args_parse(cmd, table, argc, argv, &c, 1, 1, apply, &st))
 		return st;
+	if (take_back)
+		return undo_repair();
 	return check();
 }
 
@@ -218,5 +242,6 @@ const struct command cmd_repair = {
 	.summary = "Repairs an image's tables: status 0 if nothing is left, 3 if "
 		   "something is.",
 	.examples = "  vm-img repair --dry-run disk.qcow2\n"
-		    "  vm-img repair disk.qcow2\n",
+		    "  vm-img repair --undo before.undo disk.qcow2\n"
+		    "  vm-img repair --take-back before.undo disk.qcow2\n",
 };
