@@ -52,7 +52,7 @@ struct kvm_probe_result {
 
 /*
  * Runs small guests in real, protected, PAE and 64-bit mode with paging, exceptions and page-table changes, for at
- * most about 250 ms, in a child process: a device that hangs costs 1.5 s and is KVM_HANGS. `device` NULL: /dev/kvm.
+ * most about 400 ms, in a child process: a device that hangs costs 1.5 s and is KVM_HANGS. `device` NULL: /dev/kvm.
  * 0: the engine is worth choosing; else -errno and err->msg = r->reason. Not from a process with several threads.
  */
 int kvm_probe(const char *device, struct kvm_probe_result *r, struct err *err);

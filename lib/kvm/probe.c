@@ -28,7 +28,7 @@
 #define GDT       0x5000u
 #define IDT       0x6000u
 #define DATA      0x7000u
-#define BUDGET_NS (250 * NS_PER_MS)
+#define BUDGET_NS (400 * NS_PER_MS)
 #define N_EXITS   32
 #define N_LOOP    20000u
 #define ANSWER    500500u /* 1 + 2 + ... + 1000 */
@@ -314,7 +314,7 @@ static int run_guest(struct probe *p, struct answers *a)
 			    !run->immediate_exit)
 				continue;
 			snprintf(p->why, sizeof(p->why), "%s",
-				 errno == EINTR ? "it did not end within 250 ms"
+				 errno == EINTR ? "it did not end within 400 ms"
 						: strerrordesc_np(errno));
 			return errno == EINTR ? -ETIMEDOUT : -errno;
 		}
