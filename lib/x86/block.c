@@ -19,6 +19,7 @@
 #define INSN_MAX    15
 #define CHUNK_SIZE  (256u << 10)
 #define CACHE_LIMIT (12u << 20) /* bytes of blocks: then all are forgotten */
+#define JIT_LIMIT   (48u << 20) /* with a translator, whose work goes with them */
 #define BRANCH_MAX  4           /* conditional branches that a block goes on behind */
 
 /* What decoding depends on. */
@@ -78,7 +79,7 @@ static struct block *block_room(struct block_cache *bc)
 	struct chunk *k = bc->chunks;
 
 	if (!k || sizeof(k->mem) - k->used < BLOCK_SPACE) {
-		if (bc->total >= CACHE_LIMIT)
+		if (bc->total >= (bc->jit ? JIT_LIMIT : CACHE_LIMIT))
 			block_cache_flush(bc);
 		k = malloc(sizeof(*k));
 		if (!k)
