@@ -71,6 +71,7 @@ static int map_write(struct img_file *f, uint64_t at, uint64_t n, bool fixed)
 /* clang-format off */
 const struct img_option_desc vdi_options[] = {
 	{"static", OPTION_BOOL, NULL, "off", "all blocks are in the file from the start"},
+	{"preallocation", OPTION_TEXT, "off|metadata", "off", "metadata: as static"},
 	{"block_size", OPTION_SIZE, NULL, "1M", "4k to 256M; other programs read 1M only"},
 	{0},
 };
@@ -113,7 +114,9 @@ static int layout_plan(struct layout *l, const struct img_create_opts *opts,
 	l->block = (uint32_t)block;
 	l->size = align_up(opts->size, 512);
 	l->n_blocks = l->size / block + !!(l->size % block);
-	l->fixed = img_option_bool(o, opts->n_options, "static", false);
+	l->fixed = img_option_bool(o, opts->n_options, "static", false) ||
+		   strcmp(img_option_text(o, opts->n_options, "preallocation", "off"),
+			  "off");
 	if (opts->size > INT64_MAX / 2 || l->n_blocks > VDI_MAX_BLOCKS)
 		return err_set(err, EFBIG,
 			       "%llu bytes do not fit in a VDI image with blocks of %u "

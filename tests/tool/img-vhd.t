@@ -205,4 +205,11 @@ measured() { # measured [OPTIONS]: as large as the image will be
 }
 t 'the size is known before' measured
 t 'the size is known before, all allocated' measured subformat=fixed
+full() { # the file cannot grow: an error, and no damage
+	rm -f full.img
+	"$img" create -q -f vpc  full.img 50M || return 1
+	sh -c "ulimit -f 24000; trap '' XFSZ; $imgio full.img write 0 40M 1" && return 1
+	"$img" check full.img && "$imgio" full.img write 0 30M 2 && "$img" check full.img
+}
+t 'a full disk is an error' full
 done_testing
