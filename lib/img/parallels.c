@@ -210,8 +210,11 @@ int parallels_mark(struct parallels *p, bool in_use)
 
 	p->h.in_use = le32_make(in_use ? PARALLELS_IN_USE : 0);
 	rc = file_write(p->file, &p->h, 0, sizeof(p->h));
+	/* Others read the table, whose beginning is in the same page. */
+	pthread_mutex_lock(&p->lock);
 	if (!rc)
 		rc = meta_write(&p->pages, 0, &p->h, sizeof(p->h));
+	pthread_mutex_unlock(&p->lock);
 	return rc ? rc : file_sync(p->file);
 }
 
