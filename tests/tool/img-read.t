@@ -108,8 +108,8 @@ qemu-img create -q -u -f qcow2 -b nothere -F raw x.qcow2 1M
 t 'a missing backing file' fails "cannot open 'nothere': No such file or directory" "$imgio" -r x.qcow2 cat
 qemu-img create -q -u -f qcow2 -b nbd://localhost/x -F raw x.qcow2 1M
 t 'a backing file behind a protocol' fails 'only files can be opened' "$imgio" -r x.qcow2 cat
-qemu-img create -q -u -f qcow2 -b disk.raw -F vmdk x.qcow2 1M
-t 'a backing format that is not known' fails "format 'vmdk' is not known" "$imgio" -r x.qcow2 cat
+qemu-img create -q -u -f qcow2 -b disk.raw -F luks x.qcow2 1M
+t 'a backing format that is not known' fails "format 'luks' is not known" "$imgio" -r x.qcow2 cat
 mkfifo pipe
 t 'a FIFO' fails "'pipe' is neither a regular file nor a block device" timeout 5 "$imgio" -r pipe cat
 t 'a folder' fails "'sub' is neither" "$imgio" -r sub cat
