@@ -196,6 +196,13 @@ static int parse_option(const char *text, struct disk_opts *o, struct err *err)
 	return 0;
 }
 
+void disk_opts_free(struct disk_opts *o)
+{
+	free(o->path);
+	free(o->format);
+	free(o->allow_external);
+}
+
 int disk_opts_parse(const char *text, struct disk_opts *o, struct err *err)
 {
 	char *copy = strdup(text), *out, *in, *opt;

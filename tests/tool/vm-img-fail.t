@@ -14,18 +14,25 @@ cd ..
 
 # whole FILE FORMAT: no corruption, says qemu-img, and vm-img too where it can tell.
 whole() {
-	qemu-img check -f "$2" "$1" 2>&1 | grep -v "allocated blocks mismatch" >check.log
-	qemu-img check -q -f "$2" "$1" >/dev/null 2>&1
-	case $? in
-	0 | 3 | 63) ;;
-	# VDI's header counts blocks that its table lists: two places, which no order of writes keeps alike.
-	*) [ "$2" = vdi ] && ! grep -q '^ERROR' check.log || { cat check.log; return 1; } ;;
-	esac
+	qemu-img check -f "$2" "$1" >check.log 2>&1
+	sound $? "$2" || return 1
 	"$VM_IMG" formats --json | python3 -c "
 import json, sys
 sys.exit(not any(f['name'] == '$2' and f['check'] for f in json.load(sys.stdin)['formats']))" || return 0
-	"$VM_IMG" check -q -f "$2" "$1" >check.log 2>&1
-	case $? in 0) ;; 3) ! grep -q 'errors were found' check.log || { cat check.log; return 1; } ;; *) cat check.log; return 1 ;; esac
+	"$VM_IMG" check -f "$2" "$1" >check.log 2>&1
+	sound $? "$2"
+}
+
+# sound STATUS FORMAT: what a check said in check.log means no worse than lost clusters. Two formats are faulted for what a
+# killed writer cannot avoid: VDI's header counts blocks that its table lists, and no order of writes keeps two places alike;
+# Parallels marks an image in use.
+sound() {
+	case $1.$2 in
+	0.* | 3.* | 63.*) return 0 ;;
+	2.vdi) ! grep -v 'allocated blocks mismatch' check.log | grep '^ERROR' ;;
+	2.parallels) ! grep -v 'not closed' check.log | grep -v 'space leaked' | grep '^ERROR' ;;
+	*) cat check.log && false ;;
+	esac
 }
 
 # each PREPARE VERIFY COMMAND...: for every mode and MOST n, evenly spread (MOST=1000: every one). PREPARE fills ./work; VERIFY

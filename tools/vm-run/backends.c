@@ -21,8 +21,7 @@ static int open_disk(const struct options *o, const char *text, struct pc_config
 		rc = cfg->disks[cfg->n_disks] ? 0 : -err->code;
 		cfg->n_disks += !rc;
 	}
-	free(d.path);
-	free(d.format);
+	disk_opts_free(&d);
 	return rc;
 }
 
