@@ -11,7 +11,7 @@
 #include "img/copy.h"
 #include "img/img_int.h"
 
-#define CHUNK       (1u << 20)
+#define CHUNK       (1u << 18)
 #define MAX_THREADS 64
 
 struct compare {
@@ -21,6 +21,7 @@ struct compare {
 
 	pthread_mutex_t lock; /* leaf */
 	uint64_t at;          /* next byte to look at */
+	uint64_t data_end;    /* up to here it is data, as the tables said */
 	uint64_t first;       /* difference, UINT64_MAX: none */
 	bool allocation;
 	bool failed;
@@ -46,26 +47,39 @@ static int look(struct img *img, uint64_t off, uint64_t *n, bool *zero, bool *pr
 	return 0;
 }
 
+static void give(struct compare *c, uint64_t *off, uint64_t *len)
+{
+	*off = c->at;
+	*len = min_u64(c->data_end - c->at, CHUNK - c->at % CHUNK);
+	c->at += *len;
+}
+
 /* The next chunk that has to be read; false at the end. lock held. */
 static bool next(struct compare *c, uint64_t *off, uint64_t *len)
 {
 	while (!c->failed && c->at < c->size && c->at < c->first) {
 		bool za, zb, pa, pb;
 		uint64_t n = c->size - c->at, m;
-		int rc = look(c->a, c->at, &n, &za, &pa);
+		int rc;
 
+		if (c->o->stop && atomic_load(c->o->stop)) {
+			c->failed = true;
+			err_set(c->err, EINTR, "interrupted");
+			return false;
+		}
+		if (c->at < c->data_end) {
+			give(c, off, len);
+			return true;
+		}
+		rc = look(c->a, c->at, &n, &za, &pa);
 		m = n;
 		rc = rc ? rc : look(c->b, c->at, &m, &zb, &pb);
-		if (rc || (c->o->stop && atomic_load(c->o->stop))) {
+		if (rc) {
 			c->failed = true;
-			if (rc)
-				err_sys(c->err, -rc,
-					"cannot read the tables of '%s' or '%s' for "
-					"offset %llu",
-					c->a->path, c->b->path,
-					(unsigned long long)c->at);
-			else
-				err_set(c->err, EINTR, "interrupted");
+			err_sys(c->err, -rc,
+				"cannot read the tables of '%s' or '%s' for offset "
+				"%llu",
+				c->a->path, c->b->path, (unsigned long long)c->at);
 			return false;
 		}
 		n = min_u64(n, m);
@@ -74,13 +88,10 @@ static bool next(struct compare *c, uint64_t *off, uint64_t *len)
 			c->allocation = true;
 			return false;
 		}
-		*off = c->at;
-		if (!za || !zb) {
-			*len = min_u64(n, CHUNK - c->at % CHUNK);
-			c->at += *len;
-			return true;
-		}
-		c->at += n;
+		if (za && zb)
+			c->at += n;
+		else
+			c->data_end = c->at + n;
 	}
 	return false;
 }

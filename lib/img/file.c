@@ -1,5 +1,5 @@
 /*
- * img/file.c - a host file or block device that holds an image. Any thread.
+ * img/file.c - a host file, block device or remote disk that holds an image. Any thread.
  */
 #include "img/file.h"
 
@@ -15,18 +15,22 @@
 #include "base/fdio.h"
 #include "base/mem.h"
 #include "img/lock.h"
+#include "img/nbd/remote.h"
 
 /* Eager files are written back in pieces of this. */
 #define EAGER        8388608ull
 #define MAX_OFFSET   INT64_MAX
+/* Pieces of a write to a remote disk are put together up to this. */
+#define JOIN         (256u << 10)
 /* Devices zero and discard whole logical blocks only. */
 #define DEVICE_GRAIN 4096
 
 struct img_file {
 	int fd;
+	struct remote *remote; /* instead of fd; NULL: is no remote disk */
 	char *path;
 	bool read_only;
-	bool device;
+	bool device; /* has a size of its own; also remote disks */
 	bool no_sync;
 	bool eager;
 	atomic_ullong written; /* eager: bytes */
@@ -177,15 +181,41 @@ int file_open_fd(int fd, const char *path, const struct img_file_opts *opts,
 	return 0;
 }
 
+static int file_open_remote(const char *url, const struct img_file_opts *opts,
+			    struct img_file **out, struct err *err)
+{
+	struct img_file *f = NEW(struct img_file);
+	int rc;
+
+	if (!f || !(f->path = strdup(url))) {
+		free(f);
+		return err_set(err, ENOMEM, "no memory to open '%s'", url);
+	}
+	f->fd = -1;
+	f->device = true;
+	f->read_only = opts->read_only;
+	f->no_sync = opts->no_sync;
+	rc = remote_open(url, opts->read_only, &f->remote, err);
+	if (rc) {
+		file_close(f);
+		return rc;
+	}
+	*out = f;
+	return 0;
+}
+
 int file_open(const char *path, const struct img_file_opts *opts, struct img_file **out,
 	      struct err *err)
 {
 	/* O_NONBLOCK: a FIFO must not hold us up before it is refused. */
 	int flags = (opts->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK |
 		    O_NOCTTY;
-	int fd = open(path, flags);
+	int fd;
 
 	*out = NULL;
+	if (remote_is_url(path))
+		return file_open_remote(path, opts, out, err);
+	fd = open(path, flags);
 	if (fd < 0)
 		return err_sys(err, errno, "cannot open '%s'%s", path,
 			       opts->read_only ? "" : " for writing");
@@ -196,7 +226,9 @@ void file_close(struct img_file *f)
 {
 	if (!f)
 		return;
-	close(f->fd); /* the locks go with it */
+	remote_close(f->remote);
+	if (f->fd >= 0)
+		close(f->fd); /* the locks go with it */
 	free(f->path);
 	free(f);
 }
@@ -215,6 +247,8 @@ uint64_t file_size(const struct img_file *f)
 
 	if (f->stream)
 		return f->streamed;
+	if (f->remote)
+		return remote_size(f->remote);
 	if (!f->device)
 		return fstat(f->fd, &st) < 0 ? 0 : (uint64_t)st.st_size;
 	end = lseek(f->fd, 0, SEEK_END);
@@ -242,15 +276,68 @@ uint64_t file_allocated(const struct img_file *f)
 
 bool file_same(const struct img_file *a, const struct img_file *b)
 {
+	if (a->remote || b->remote)
+		return a->remote && b->remote && !strcmp(a->path, b->path);
 	return a->device == b->device && a->dev == b->dev && a->ino == b->ino;
 }
 
 /* ---- transfers ---- */
 
+static int remote_readv(struct img_file *f, struct iov_pos *p, uint64_t off,
+			uint64_t len)
+{
+	uint64_t size = remote_size(f->remote);
+	uint64_t there = off < size ? min_u64(len, size - off) : 0, left = there;
+	int rc = 0;
+
+	while (left && !rc) {
+		uint8_t *at;
+		uint64_t n = iov_pos_next(p, left, &at);
+
+		rc = remote_read(f->remote, at, off, n);
+		off += n;
+		left -= n;
+	}
+	if (!rc)
+		iov_pos_zero(p, len - there);
+	return rc;
+}
+
+/* Small pieces go out together. */
+static int remote_writev(struct img_file *f, struct iov_pos *p, uint64_t off,
+			 uint64_t len)
+{
+	uint8_t *joined = NULL;
+	int rc = 0;
+
+	while (len && !rc) {
+		struct iovec v;
+		int n_pieces;
+		uint64_t n = iov_pos_take(p, len, &v, 1, &n_pieces);
+
+		if (n && (n == len || n >= JOIN)) {
+			rc = remote_write(f->remote, v.iov_base, off, n);
+			iov_pos_advance(p, n);
+		} else if (!joined && !(joined = malloc(JOIN))) {
+			rc = -ENOMEM;
+		} else {
+			n = min_u64(len, JOIN);
+			iov_pos_get(p, joined, n);
+			rc = remote_write(f->remote, joined, off, n);
+		}
+		off += n;
+		len -= n;
+	}
+	free(joined);
+	return rc;
+}
+
 int file_readv(struct img_file *f, struct iov_pos *p, uint64_t off, uint64_t len)
 {
 	if (!range_ok(off, len, MAX_OFFSET))
 		return -EIO;
+	if (f->remote)
+		return remote_readv(f, p, off, len);
 	while (len) {
 		struct iovec iov[IOV_BATCH];
 		ssize_t got;
@@ -291,6 +378,8 @@ int file_writev(struct img_file *f, struct iov_pos *p, uint64_t off, uint64_t le
 		return -EFBIG;
 	if (f->stream && off != f->streamed)
 		return -ESPIPE;
+	if (f->remote)
+		return remote_writev(f, p, off, len);
 	if (f->eager)
 		write_back(f, off + len, len);
 	while (len) {
@@ -371,6 +460,10 @@ int file_zero(struct img_file *f, uint64_t off, uint64_t len, bool unmap)
 		return -EFBIG;
 	if (!len)
 		return 0;
+	if (f->remote) {
+		rc = remote_zero(f->remote, off, len, unmap);
+		return rc == -EOPNOTSUPP ? file_write_zeros(f, off, len) : rc;
+	}
 	if (f->stream || (f->device && (off | len) % DEVICE_GRAIN))
 		return file_write_zeros(f, off, len);
 	/* A hole does not make the file longer, the other ways do. */
@@ -397,6 +490,10 @@ void file_discard(struct img_file *f, uint64_t off, uint64_t len)
 {
 	int rc;
 
+	if (f->remote) {
+		remote_discard(f->remote, off, len);
+		return;
+	}
 	if (f->no_punch || !len || !range_ok(off, len, MAX_OFFSET) ||
 	    (f->device && (off | len) % DEVICE_GRAIN))
 		return;
@@ -407,9 +504,10 @@ void file_discard(struct img_file *f, uint64_t off, uint64_t len)
 
 int file_preallocate(struct img_file *f, uint64_t off, uint64_t len)
 {
-	int rc =
-		range_ok(off, len, MAX_OFFSET) ? file_allocate(f, 0, off, len) : -EFBIG;
+	int rc = -EFBIG;
 
+	if (range_ok(off, len, MAX_OFFSET))
+		rc = f->remote ? -EOPNOTSUPP : file_allocate(f, 0, off, len);
 	return rc && host_cannot(-rc) ? file_write_zeros(f, off, len) : rc;
 }
 
@@ -422,6 +520,8 @@ int file_truncate(struct img_file *f, uint64_t size)
 {
 	if (size > MAX_OFFSET)
 		return -EFBIG;
+	if (f->remote)
+		return size > remote_size(f->remote) ? -ENOSPC : 0;
 	return ftruncate(f->fd, (off_t)size) < 0 ? -errno : 0;
 }
 
@@ -429,6 +529,8 @@ int file_sync(struct img_file *f)
 {
 	if (f->no_sync || f->read_only)
 		return 0;
+	if (f->remote)
+		return remote_flush(f->remote);
 	return fdatasync(f->fd) < 0 ? -errno : 0;
 }
 
@@ -436,6 +538,8 @@ int file_commit(struct img_file *f)
 {
 	if (f->read_only || f->stream)
 		return 0;
+	if (f->remote)
+		return remote_flush(f->remote);
 	return fdatasync(f->fd) < 0 ? -errno : 0;
 }
 
@@ -444,6 +548,8 @@ bool file_is_data(struct img_file *f, uint64_t off, uint64_t len, uint64_t *n)
 	off_t data, hole;
 
 	*n = len;
+	if (f->remote)
+		return remote_is_data(f->remote, off, len, n);
 	if (f->device || f->no_holes || !range_ok(off, len, MAX_OFFSET))
 		return true;
 	data = lseek(f->fd, (off_t)off, SEEK_DATA);

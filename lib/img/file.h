@@ -1,6 +1,6 @@
 /*
- * img/file.h - a host file or block device that holds an image: vectored whole reads and writes, holes,
- * locks. Any thread, any number at once.
+ * img/file.h - a host file, block device or remote disk (img/nbd/remote.h) that holds an image: vectored whole reads
+ * and writes, holes, locks. Any thread, any number at once.
  */
 #ifndef IMG_FILE_H
 #define IMG_FILE_H
@@ -42,7 +42,7 @@ void iov_pos_get(struct iov_pos *p, void *dst, uint64_t len);
 uint64_t iov_pos_take(const struct iov_pos *p, uint64_t len, struct iovec *out, int max,
 		      int *n_out);
 
-/* Opens and locks a regular file or block device. 0 or -errno: -EBUSY in use. */
+/* Opens and locks a regular file or block device, or connects to an address. 0 or -errno: -EBUSY in use. */
 int file_open(const char *path, const struct img_file_opts *opts, struct img_file **out,
 	      struct err *err);
 /* As file_open() for an open descriptor, which it takes over (also on failure). */
@@ -54,6 +54,7 @@ void file_close(struct img_file *f);
 const char *file_path(const struct img_file *f);
 /* Length in bytes at this moment, 0 if it cannot be told. */
 uint64_t file_size(const struct img_file *f);
+/* Has it a size that does not change? A block device or a remote disk. */
 bool file_is_device(const struct img_file *f);
 bool file_read_only(const struct img_file *f);
 /* Bytes that it takes on the host's disk. */
