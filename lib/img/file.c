@@ -3,8 +3,10 @@
  */
 #include "img/file.h"
 
+#include <assert.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,11 +24,23 @@
 #define MAX_OFFSET   INT64_MAX
 /* Pieces of a write to a remote disk are put together up to this. */
 #define JOIN         (256u << 10)
+/* The bytes that the mark takes the place of. Moved back by the mark's own length they fit behind it, when their
+ * last ones are zeros. */
+#define HEAD_LEN     4096
+#define MARK_LEN     64
+#define MARK         "unfinished: vm-img did not get to the end of writing this\n"
 /* Devices zero and discard whole logical blocks only. */
 #define DEVICE_GRAIN 4096
 
+struct head {
+	pthread_mutex_t lock;  /* leaf */
+	uint8_t now[HEAD_LEN]; /* as it is to be */
+	bool marked;           /* the mark is on the disk */
+};
+
 struct img_file {
 	int fd;
+	struct head *head;     /* NULL: nothing is held back */
 	struct remote *remote; /* instead of fd; NULL: is no remote disk */
 	char *path;
 	bool read_only;
@@ -227,6 +241,9 @@ void file_close(struct img_file *f)
 	if (!f)
 		return;
 	remote_close(f->remote);
+	if (f->head)
+		pthread_mutex_destroy(&f->head->lock);
+	free(f->head);
 	if (f->fd >= 0)
 		close(f->fd); /* the locks go with it */
 	free(f->path);
@@ -332,10 +349,25 @@ static int remote_writev(struct img_file *f, struct iov_pos *p, uint64_t off,
 	return rc;
 }
 
+/* What of [off, off + len) is held back: how many bytes. */
+static uint64_t held(const struct img_file *f, uint64_t off, uint64_t len)
+{
+	return f->head && off < HEAD_LEN ? min_u64(len, HEAD_LEN - off) : 0;
+}
+
 int file_readv(struct img_file *f, struct iov_pos *p, uint64_t off, uint64_t len)
 {
+	uint64_t first = held(f, off, len);
+
 	if (!range_ok(off, len, MAX_OFFSET))
 		return -EIO;
+	if (first) {
+		pthread_mutex_lock(&f->head->lock);
+		iov_pos_put(p, f->head->now + off, first);
+		pthread_mutex_unlock(&f->head->lock);
+		off += first;
+		len -= first;
+	}
 	if (f->remote)
 		return remote_readv(f, p, off, len);
 	while (len) {
@@ -374,10 +406,19 @@ static void write_back(struct img_file *f, uint64_t end, uint64_t len)
 
 int file_writev(struct img_file *f, struct iov_pos *p, uint64_t off, uint64_t len)
 {
+	uint64_t first = held(f, off, len);
+
 	if (!range_ok(off, len, MAX_OFFSET))
 		return -EFBIG;
 	if (f->stream && off != f->streamed)
 		return -ESPIPE;
+	if (first) {
+		pthread_mutex_lock(&f->head->lock);
+		iov_pos_get(p, f->head->now + off, first);
+		pthread_mutex_unlock(&f->head->lock);
+		off += first;
+		len -= first;
+	}
 	if (f->remote)
 		return remote_writev(f, p, off, len);
 	if (f->eager)
@@ -454,10 +495,18 @@ static int file_write_zeros(struct img_file *f, uint64_t off, uint64_t len)
 
 int file_zero(struct img_file *f, uint64_t off, uint64_t len, bool unmap)
 {
+	uint64_t first = held(f, off, len);
 	int rc;
 
 	if (!range_ok(off, len, MAX_OFFSET))
 		return -EFBIG;
+	if (first) {
+		pthread_mutex_lock(&f->head->lock);
+		memset(f->head->now + off, 0, first);
+		pthread_mutex_unlock(&f->head->lock);
+		off += first;
+		len -= first;
+	}
 	if (!len)
 		return 0;
 	if (f->remote) {
@@ -488,8 +537,11 @@ int file_zero(struct img_file *f, uint64_t off, uint64_t len, bool unmap)
 
 void file_discard(struct img_file *f, uint64_t off, uint64_t len)
 {
+	uint64_t first = held(f, off, len);
 	int rc;
 
+	off += first;
+	len -= first;
 	if (f->remote) {
 		remote_discard(f->remote, off, len);
 		return;
@@ -543,10 +595,94 @@ int file_commit(struct img_file *f)
 	return fdatasync(f->fd) < 0 ? -errno : 0;
 }
 
+/* ---- the unfinished mark ---- */
+
+bool file_head_is_mark(const void *head, size_t len)
+{
+	return len >= 16 && !memcmp(head, MARK, min_u64(len, sizeof(MARK) - 1));
+}
+
+static bool is_zero(const uint8_t *p, size_t len)
+{
+	return !p[0] && !memcmp(p, p + 1, len - 1);
+}
+
+int file_hold(struct img_file *f, bool fresh)
+{
+	struct head *h;
+	int rc;
+
+	static_assert(sizeof(MARK) < MARK_LEN, "its last byte says what follows");
+	if (f->head || f->stream || file_size(f) < HEAD_LEN)
+		return 0;
+	h = NEW(struct head);
+	if (!h)
+		return -ENOMEM;
+	rc = fresh ? 0 : file_read(f, h->now, 0, HEAD_LEN);
+	if (rc) {
+		free(h);
+		return rc;
+	}
+	if (file_head_is_mark(h->now, MARK_LEN)) {
+		size_t n = h->now[MARK_LEN - 1] ? HEAD_LEN - MARK_LEN : 0;
+
+		memmove(h->now, h->now + MARK_LEN, n);
+		memset(h->now + n, 0, HEAD_LEN - n);
+	}
+	pthread_mutex_init(&h->lock, NULL);
+	f->head = h;
+	return 0;
+}
+
+int file_mark(struct img_file *f)
+{
+	struct head *h = f->head;
+	uint8_t block[HEAD_LEN] = MARK;
+	int rc;
+
+	if (!h || h->marked)
+		return 0;
+	pthread_mutex_lock(&h->lock);
+	if (is_zero(h->now + HEAD_LEN - MARK_LEN, MARK_LEN)) {
+		block[MARK_LEN - 1] = 1;
+		memcpy(block + MARK_LEN, h->now, HEAD_LEN - MARK_LEN);
+	}
+	pthread_mutex_unlock(&h->lock);
+	f->head = NULL; /* this goes to the disk */
+	rc = file_write(f, block, 0, HEAD_LEN);
+	if (!rc)
+		rc = file_commit(f);
+	f->head = h;
+	h->marked = !rc;
+	return rc;
+}
+
+int file_release(struct img_file *f, bool sync)
+{
+	struct head *h = f->head;
+	int rc = 0;
+
+	if (!h || !h->marked)
+		return 0;
+	if (sync)
+		rc = file_commit(f);
+	f->head = NULL;
+	if (!rc)
+		rc = file_write(f, h->now, 0, HEAD_LEN);
+	if (!rc && sync)
+		rc = file_commit(f);
+	pthread_mutex_destroy(&h->lock);
+	free(h);
+	return rc;
+}
+
 bool file_is_data(struct img_file *f, uint64_t off, uint64_t len, uint64_t *n)
 {
 	off_t data, hole;
 
+	*n = held(f, off, len);
+	if (*n)
+		return true;
 	*n = len;
 	if (f->remote)
 		return remote_is_data(f->remote, off, len, n);

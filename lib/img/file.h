@@ -80,6 +80,21 @@ int file_sync(struct img_file *f);
 /* As file_sync(), even if that does nothing. */
 int file_commit(struct img_file *f);
 
+/*
+ * The unfinished mark. A device, or a file that is overwritten in place, is no image before all of it is there: so its
+ * first bytes are held back, and a mark stands in their place on the disk.
+ *
+ * file_hold(): from now on the first bytes are in memory: zeros if `fresh`, else as they are on the disk; what an older
+ * mark put aside comes back. file_mark(): the mark goes to the disk. file_release(): when all else is on the
+ * disk (`sync`: waits for that), the first bytes go there, too; without file_mark(), or without file_hold(), nothing. A file that is closed
+ * without it stays marked. One thread; files of less than 4 KiB are not held.
+ */
+int file_hold(struct img_file *f, bool fresh);
+int file_mark(struct img_file *f);
+int file_release(struct img_file *f, bool sync);
+/* Are these, at least 16, the first bytes of a marked file? */
+bool file_head_is_mark(const void *head, size_t len);
+
 /* Is `off` data, and for how many bytes at most `len` is that so? */
 bool file_is_data(struct img_file *f, uint64_t off, uint64_t len, uint64_t *n);
 

@@ -49,6 +49,8 @@ int img_close(struct img *img)
 			rc = rc ? rc : one;
 		}
 		unpack_fini(img);
+		if (img->overwritten && !rc)
+			rc = file_release(img->file, !img->no_sync);
 		if (!img->target) /* whose files they are */
 			file_close(img->file);
 		for (unsigned i = 0; i < img->n_extra; i++)
@@ -186,6 +188,7 @@ static int open_backing(struct img *img, const struct img_opts *opts,
 	back.read_only = true;
 	back.snapshot_name = NULL;
 	back.repair = false;
+	back.overwrite = false;
 	rc = file_open(path, &fo, &f, err);
 	if (rc)
 		err_prefix(err, "the backing file of '%s'", img->path);
@@ -195,6 +198,32 @@ static int open_backing(struct img *img, const struct img_opts *opts,
 		rc = img->fmt->check_backing(img, err);
 	free(path);
 	return rc;
+}
+
+static bool has_mark(struct img_file *f)
+{
+	uint8_t head[64];
+
+	return !file_read(f, head, 0, sizeof(head)) &&
+	       file_head_is_mark(head, sizeof(head));
+}
+
+/* What was marked as unfinished is only opened to be written anew. */
+static int check_finished(struct img_file *f, const char *path,
+			  const struct img_opts *opts, struct err *err)
+{
+	int rc;
+
+	if (opts->overwrite) {
+		rc = file_hold(f, false);
+		return rc ? err_sys(err, -rc, "cannot read '%s'", path) : 0;
+	}
+	if (!has_mark(f))
+		return 0;
+	return err_set(err, EUCLEAN,
+		       "'%s' is unfinished: what wrote to it was interrupted: write it "
+		       "again",
+		       path);
 }
 
 /* Opens the image on `f`, which it takes over, and what is behind it. */
@@ -207,6 +236,8 @@ static int open_chain(struct img_file *f, const char *path, const struct img_opt
 	int rc = chain_check(&c, path, err);
 
 	*out = NULL;
+	if (!rc)
+		rc = check_finished(f, path, opts, err);
 	if (!rc && opts->format)
 		rc = (fmt = format_find(opts->format, err)) ? 0 : -ENOTSUP;
 	else if (!rc)
@@ -362,6 +393,31 @@ int img_open_fd(int fd, const char *name, const struct img_opts *opts, struct im
 	*out = NULL;
 	rc = file_open_fd(fd, name, &fo, &f, err);
 	return rc ? rc : open_file(f, name, &o, out, err);
+}
+
+int img_overwrite_begin(struct img *img, struct err *err)
+{
+	int rc = file_mark(img->file);
+
+	return rc ? err_sys(err, -rc, "cannot write '%s'", img->path) : 0;
+}
+
+void img_overwrite_done(struct img *img)
+{
+	img->overwritten = true;
+}
+
+bool img_is_unfinished(const char *path)
+{
+	struct img_file_opts fo = {.read_only = true, .no_lock = true};
+	struct img_file *f;
+	bool is;
+
+	if (file_open(path, &fo, &f, NULL))
+		return false;
+	is = has_mark(f);
+	file_close(f);
+	return is;
 }
 
 bool img_one_pass(const struct img *img)

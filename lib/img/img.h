@@ -27,8 +27,9 @@ struct img_opts {
 	bool no_backing; /* do not open backing files: what lies in them is -ENXIO */
 	bool no_lock; /* even if another program has it open; what is read may change */
 	bool snapshot; /* writes go to a temporary file that nobody sees; path is not changed */
-	bool no_sync; /* img_flush() leaves the data to the host's page cache */
-	bool repair;  /* opened for img_check(): what it can repair is not refused */
+	bool no_sync;   /* img_flush() leaves the data to the host's page cache */
+	bool overwrite; /* see img_overwrite_begin(); also one that is unfinished */
+	bool repair;    /* opened for img_check(): what it can repair is not refused */
 	/*
 	 * Files that an image names (backing files, extents, data files) are followed inside the image's
 	 * own folder; and inside this one, "/" for everywhere. NULL: no other.
@@ -255,6 +256,16 @@ bool img_starts_zero(const struct img *img);
 int img_target_commit(struct img_target *t, struct img *img, struct err *err);
 /* Leaves nothing behind. NULLs are fine. */
 void img_target_drop(struct img_target *t, struct img *img);
+
+/*
+ * For an image that was opened with .overwrite, before its content is replaced: from now on it counts as unfinished
+ * (img_is_unfinished()), until it is closed after img_overwrite_done(). Other opens refuse it with -EUCLEAN until then, and if
+ * that never comes. One thread.
+ */
+int img_overwrite_begin(struct img *img, struct err *err);
+void img_overwrite_done(struct img *img);
+/* Did writing to this file or device not get to its end? Not so if that cannot be told. */
+bool img_is_unfinished(const char *path);
 
 /* ---- checking and repairing ---- */
 

@@ -198,6 +198,7 @@ struct img {
 	bool discard_all; /* temporary: nothing needs to be written when it is closed */
 	bool has_backing; /* even if it was not opened */
 	bool guard_head;  /* raw because nothing else was found: must stay so */
+	bool overwritten; /* img_overwrite_done() */
 	bool one_pass;    /* is written from its beginning to its end */
 	uint64_t append;  /* one pass: bytes written so far */
 	char *backing_path;   /* as the image says it */

@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "img/img_int.h"
 #include "img/lock.h"
+#include "img/nbd/remote.h"
 
 struct target_file {
 	char *name;  /* in the image's folder; NULL: the image itself */
@@ -23,7 +24,7 @@ struct target_file {
 	int fd;      /* of `file` */
 	int old;     /* descriptor of what will be replaced, locked; -1: nothing */
 	struct img_file *file;
-	bool in_place; /* a device: nothing to rename */
+	bool in_place; /* a device, a remote disk: nothing to rename */
 	bool replace;
 	struct target_file *next;
 };
@@ -71,6 +72,29 @@ static int examine_old(struct target_file *tf, bool replace, struct stat *st,
 	return lock_image(tf->old, true, tf->final, err);
 }
 
+/* What is written in place is marked as unfinished until target_commit(). */
+static int hold_head(struct target_file *tf, struct err *err)
+{
+	int rc = file_hold(tf->file, true);
+
+	if (!rc)
+		rc = file_mark(tf->file);
+	return rc ? err_sys(err, -rc, "cannot write '%s'", tf->final) : 0;
+}
+
+static int begin_remote(struct target_file *tf, const struct img_target *t,
+			struct err *err)
+{
+	struct img_file_opts fo = {.no_sync = true};
+	int rc;
+
+	if (!t->replace)
+		return err_sys(err, EEXIST, "cannot create '%s'", tf->final);
+	tf->in_place = true;
+	rc = file_open(tf->final, &fo, &tf->file, err);
+	return rc ? rc : hold_head(tf, err);
+}
+
 /* A file in the folder of tf->final. */
 static int open_new(struct target_file *tf, struct err *err)
 {
@@ -106,8 +130,11 @@ static int file_begin(struct target_file *tf, const struct img_target *t,
 	struct img_file_opts fo = {.no_sync = true, .eager = !t->no_sync};
 	struct stat st = {0};
 	char *real;
-	int rc = examine_old(tf, t->replace, &st, err);
+	int rc;
 
+	if (remote_is_url(tf->final))
+		return begin_remote(tf, t, err);
+	rc = examine_old(tf, t->replace, &st, err);
 	if (rc)
 		return rc;
 	if (tf->old >= 0 && S_ISBLK(st.st_mode)) {
@@ -132,7 +159,8 @@ static int file_begin(struct target_file *tf, const struct img_target *t,
 		close(tf->fd);
 		return rc;
 	}
-	return file_open_fd(tf->fd, tf->final, &fo, &tf->file, err);
+	rc = file_open_fd(tf->fd, tf->final, &fo, &tf->file, err);
+	return rc || !tf->in_place ? rc : hold_head(tf, err);
 }
 
 static struct target_file *file_new(const char *final, const char *name)
@@ -314,6 +342,11 @@ int target_commit(struct img_target *t, struct err *err)
 	for (struct target_file *tf = t->files; tf && !rc && !t->no_sync;
 	     tf = tf->next) {
 		rc = file_commit(tf->file);
+		if (rc)
+			err_sys(err, -rc, "cannot write '%s'", tf->final);
+	}
+	for (struct target_file *tf = t->files; tf && !rc; tf = tf->next) {
+		rc = file_release(tf->file, !t->no_sync);
 		if (rc)
 			err_sys(err, -rc, "cannot write '%s'", tf->final);
 	}

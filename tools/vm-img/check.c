@@ -138,6 +138,28 @@ static int repair(struct img *img, struct img_check *k, struct err *err)
 	return rc;
 }
 
+/* An image that was not written to its end: there is nothing else to say. */
+static int tell_unfinished(void)
+{
+	struct json j = {0};
+
+	if (!want_json(&c)) {
+		printf("ERROR '%s' is unfinished: what wrote to it was interrupted: "
+		       "write it again\n",
+		       c.args[0]);
+		return status(CLI_NO, QEMU_CORRUPT);
+	}
+	json_object(&j, NULL);
+	if (!as_qemu_img)
+		json_number(&j, "version", 1);
+	json_text(&j, "filename", c.args[0]);
+	json_bool(&j, "unfinished", true);
+	json_number(&j, "check-errors", 0);
+	json_number(&j, "corruptions", 1);
+	json_end(&j);
+	return print_json(&j) ? CLI_FAILED : status(CLI_NO, QEMU_CORRUPT);
+}
+
 static int check(void)
 {
 	struct img_check k = {.fix = dry_run ? 0 : fix,
@@ -146,8 +168,11 @@ static int check(void)
 	unsigned flags = OPEN_NO_BACKING | OPEN_REPAIR | (k.fix ? OPEN_WRITE : 0);
 	struct err err = {0};
 	struct img *img;
-	int st = image_open(&c, c.args[0], c.format, flags, NULL, &img), rc, closed;
+	int st, rc, closed;
 
+	if (img_is_unfinished(c.args[0]))
+		return tell_unfinished();
+	st = image_open(&c, c.args[0], c.format, flags, NULL, &img);
 	if (st)
 		return st;
 	rc = k.fix ? repair(img, &k, &err) : img_check(img, &k, &err);

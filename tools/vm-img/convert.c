@@ -137,7 +137,8 @@ static int open_existing(struct job *b)
 
 	t.image_opts = target_opts;
 	t.share = 0;
-	st = image_open(&t, b->out_name, c.target_format, OPEN_WRITE, NULL, &b->out);
+	st = image_open(&t, b->out_name, c.target_format, OPEN_WRITE | OPEN_OVERWRITE,
+			NULL, &b->out);
 	if (!st && img_size(b->out) < b->work.size) {
 		struct err err;
 
@@ -229,6 +230,8 @@ static int copy(struct job *b)
 
 	if (st)
 		return st;
+	if (existing && img_overwrite_begin(b->out, &err) < 0)
+		return fail(&err);
 	job_start(&c, &p);
 	rc = img_copy(&b->src, b->out, &b->work, &o, &err);
 	cli_progress_end(&p, !rc);
@@ -248,8 +251,10 @@ static int finish(struct job *b)
 
 	b->out = NULL;
 	b->target = NULL;
-	if (existing)
+	if (existing) {
+		img_overwrite_done(out);
 		return image_close(out);
+	}
 	return img_target_commit(t, out, &err) < 0 ? fail(&err) : 0;
 }
 

@@ -109,6 +109,7 @@ int image_open(const struct common *c, const char *name, const char *format,
 		.read_only = !(flags & OPEN_WRITE),
 		.no_backing = flags & OPEN_NO_BACKING,
 		.repair = flags & OPEN_REPAIR,
+		.overwrite = flags & OPEN_OVERWRITE,
 		.no_lock = c->share,
 		.no_sync = c->cache && !strcmp(c->cache, "unsafe"),
 		.allow_external = c->allow_external ? c->allow_external

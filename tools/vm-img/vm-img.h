@@ -90,7 +90,13 @@ const char *find_secret(const struct common *c);
 
 /* ---- images ---- */
 
-enum { OPEN_WRITE = 1, OPEN_NO_BACKING = 2, OPEN_REPAIR = 4, OPEN_COPY = 8 };
+enum {
+	OPEN_WRITE = 1,
+	OPEN_NO_BACKING = 2,
+	OPEN_REPAIR = 4,
+	OPEN_COPY = 8,
+	OPEN_OVERWRITE = 16
+};
 
 /* Opens one for a sub-command. Without OPEN_WRITE and OPEN_COPY also one that is in use, and says so. Prints the
  * failure: 0 or CLI_FAILED. */
