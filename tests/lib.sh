@@ -21,7 +21,10 @@ t() {
 	else
 		failed=1
 		echo "not ok $n - $name"
-		tail -n 15 "$TMP/.log" | tr -d '\r' | sed 's/^/# /'
+		{ # on stderr, where prove shows it
+			echo "# $0: not ok $n - $name"
+			tail -n 15 "$TMP/.log" | tr -d '\r' | sed 's/^/# /'
+		} >&2
 	fi
 }
 

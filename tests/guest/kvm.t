@@ -20,7 +20,9 @@ kernel=$(echo "$dir"/boot/vmlinuz-*)
 tests/guest/make-initrd "$dir" "$TMP/initrd" || exit 1
 tests/kvm-lab --file "$VM_RUN" --file "$kernel" --file "$TMP/initrd" --file "$PWD/tests/guest/in-lab" -- \
 	/bin/sh "$PWD/tests/guest/in-lab" "$VM_RUN" "$kernel" "$TMP/initrd" >"$TMP/lab" 2>&1
-t 'the lab came to its end' test $? = 0
+status=$?
+came_to_its_end() { [ $status = 0 ] || { cat "$TMP/lab"; return 1; }; }
+t 'the lab came to its end' came_to_its_end
 lab() { grep -q "^LAB $1 ok" "$TMP/lab" || { cat "$TMP/lab"; return 1; }; }
 for name in one-processor sees-one says-its-engine two-processors sees-two disk dhcp tcp save restore goes-on; do
 	t "under KVM: $name" lab $name
