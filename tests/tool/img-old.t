@@ -1,5 +1,5 @@
 #!/bin/sh
-# img-old.t - formats that are only read: QED and qcow version 1 of qemu-img; Bochs' redologs and cloop from
+# img-old.t - formats that are read: QED and qcow version 1 of qemu-img; Bochs' redologs and cloop from
 # old-images.py, which qemu-img reads, too. TAP.
 . "$(dirname "$0")/../lib.sh"
 imgio=$O/tests/progs/imgio

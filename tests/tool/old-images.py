@@ -31,6 +31,7 @@ def parallels(f, data, o):
 def bochs(f, data, o):
     extent = 65536
     n = (len(data) + extent - 1) // extent
+    n = (n + 127) // 128 * 128 + o.get("odd", 0)
     base = open(o["base"], "rb").read() if "base" in o else bytes(len(data))
     catalog, out = [], b""
     for i in range(n):

@@ -1,7 +1,12 @@
 /*
- * img/other/bochs.c - Bochs' redologs, to be read: growing disks, and the undoable and volatile ones, which stand in front
+ * img/other/bochs.c - Bochs' redologs: growing disks, and (to be read) the undoable and volatile ones, which stand in front
  * of a disk whose name is theirs without ".redolog". A catalog of extents, each with a bitmap of its
- * sectors. Opening and closing: one thread; mapping: any.
+ * sectors, as in the "disk image" chapter of Bochs' development guide. Opening and closing: one thread;
+ * the rest: any.
+ *
+ * Order on disk: data and the zeroed bitmaps of new extents are synced before bitmaps and catalog change, in
+ * any order: an extent whose bitmap did not arrive reads as zeros, one that is not in the catalog is not used.
+ * Locks: flush_lock, then lock, which guards all that changes in struct bochs.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -12,6 +17,7 @@
 #include "base/mem.h"
 #include "img/img_int.h"
 #include "img/meta.h"
+#include "img/parent.h"
 
 struct bochs_header {
 	char magic[32], type[16], subtype[16];
@@ -30,14 +36,16 @@ static_assert(sizeof(struct bochs_header) == 512, "a sector");
 #define BOCHS_FREE  0xffffffffu
 #define MAX_CATALOG (8u << 20)
 #define MAX_EXTENT  (256u << 20)
+#define MAX_BYTES   (8ull << 40) /* of new images: QEMU reads no larger ones */
 
 struct bochs {
 	struct img *img; /* borrowed */
 	struct bochs_header h;
 	uint64_t file_len, data_off, stride, bitmap_len;
 	uint32_t extent, n;
+	uint32_t next; /* number of the next new extent */
 	le32 *catalog;
-	pthread_mutex_t lock;
+	pthread_mutex_t flush_lock, lock;
 	struct meta_pages pages;
 };
 
@@ -123,6 +131,56 @@ static int take_base(struct bochs *b, struct err *err)
 		       : err_set(err, ENOMEM, "no memory to open '%s'", img->path);
 }
 
+static int by_number(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Written to are only growing disks whose extents are in the file, each at a place of its own. */
+static int check_writable(struct bochs *b, struct err *err)
+{
+	const char *path = b->img->path;
+	uint64_t room = (b->file_len - b->data_off + b->stride - 1) / b->stride;
+	uint32_t *v, used = 0;
+
+	if (b->img->has_backing)
+		return err_set(err, EROFS,
+			       "'%s' is a redolog of kind '%.16s': those are read, "
+			       "growing ones are written; open it read-only",
+			       path, b->h.subtype);
+	/* Pages of bitmaps must not hold data, which is written past them. */
+	if (b->data_off % 512)
+		return err_set(err, ENOTSUP,
+			       "'%s' has its extents at %llu, in the middle of a "
+			       "sector: it can be read, not written; convert it",
+			       path, (unsigned long long)b->data_off);
+	v = mem_new(b->n + 1, sizeof(*v));
+	if (!v)
+		return err_set(err, ENOMEM, "no memory to open '%s'", path);
+	for (uint32_t i = 0; i < b->n; i++)
+		if (le32_get(b->catalog[i]) != BOCHS_FREE)
+			v[used++] = le32_get(b->catalog[i]);
+	qsort(v, used, sizeof(*v), by_number);
+	b->next = used ? v[used - 1] + 1 : 0;
+	for (uint32_t i = 0; i < used; i++) {
+		bool twice = i && v[i] == v[i - 1];
+		uint32_t at = v[i];
+
+		if (!twice && at < room)
+			continue;
+		free(v);
+		return err_set(err, EIO,
+			       "'%s' is damaged: extent %u %s; it can be read, not "
+			       "written: convert it",
+			       path, at,
+			       twice ? "is used twice" : "is not in the file");
+	}
+	free(v);
+	return 0;
+}
+
 static int bochs_open(struct img *img, struct err *err)
 {
 	struct bochs *b = NEW(struct bochs);
@@ -133,6 +191,7 @@ static int bochs_open(struct img *img, struct err *err)
 	img->priv = b;
 	b->img = img;
 	b->file_len = file_size(img->file);
+	pthread_mutex_init(&b->flush_lock, NULL);
 	pthread_mutex_init(&b->lock, NULL);
 	rc = meta_pages_init(&b->pages, img->file, 512);
 	if (!rc)
@@ -149,41 +208,95 @@ static int bochs_open(struct img *img, struct err *err)
 			: -ENOMEM;
 	if (rc)
 		return err_sys(err, -rc, "cannot read '%s'", img->path);
-	return take_base(b, err);
+	rc = take_base(b, err);
+	return rc || img->read_only ? rc : check_writable(b, err);
+}
+
+static int write_all(struct bochs *b, bool durable)
+{
+	struct meta_list l;
+	int rc;
+
+	pthread_mutex_lock(&b->flush_lock);
+	pthread_mutex_lock(&b->lock);
+	rc = meta_list_take(&b->pages, &l);
+	pthread_mutex_unlock(&b->lock);
+	if (!rc && (l.n || durable))
+		rc = file_sync(b->img->file);
+	if (!rc)
+		rc = meta_list_write(b->img->file, &l);
+	if (!rc && l.n && durable)
+		rc = file_sync(b->img->file);
+	pthread_mutex_lock(&b->lock);
+	meta_list_done(&b->pages, &l, rc);
+	pthread_mutex_unlock(&b->lock);
+	meta_list_free(&l);
+	pthread_mutex_unlock(&b->flush_lock);
+	return rc;
+}
+
+static int bochs_flush(struct img *img)
+{
+	return write_all(img->priv, true);
 }
 
 static int bochs_close(struct img *img)
 {
 	struct bochs *b = img->priv;
+	int rc = 0;
 
 	if (!b)
 		return 0;
+	if (img->writing && !img->discard_all)
+		rc = write_all(b, true);
 	meta_pages_fini(&b->pages);
 	pthread_mutex_destroy(&b->lock);
+	pthread_mutex_destroy(&b->flush_lock);
 	free(b->catalog);
 	free(b);
 	img->priv = NULL;
+	return rc;
+}
+
+/* The bits [first, first + n) of the bitmap at `at` that are like the first one. */
+static int bits_run(struct bochs *b, uint64_t at, uint64_t first, uint64_t n, bool *set,
+		    uint64_t *run)
+{
+	uint8_t byte = 0;
+	uint64_t i = 0;
+	int rc = 0;
+
+	for (; i < n; i++) {
+		uint64_t bit = first + i;
+		bool is;
+
+		if (!i || bit % 8 == 0)
+			rc = meta_read(&b->pages, at + bit / 8, &byte, 1);
+		if (rc)
+			return rc;
+		is = byte >> bit % 8 & 1;
+		if (!i)
+			*set = is;
+		if (is != *set)
+			break;
+		if (bit % 8 == 0 && byte == (*set ? 0xff : 0))
+			i += 7;
+	}
+	*run = min_u64(i, n);
 	return 0;
 }
 
-static int bit_get(struct bochs *b, uint64_t bitmap, uint64_t sector, bool *set)
+static uint64_t extent_at(const struct bochs *b, uint64_t i)
 {
-	uint8_t byte;
-	int rc;
-
-	if (bitmap + sector / 8 >= b->file_len)
-		return -EIO;
-	rc = meta_read(&b->pages, bitmap + sector / 8, &byte, 1);
-	*set = !rc && byte >> sector % 8 & 1;
-	return rc;
+	return b->data_off + le32_get(b->catalog[i]) * b->stride;
 }
 
 /* In one extent. */
 static int map_locked(struct bochs *b, uint64_t off, uint64_t len, struct img_extent *e)
 {
-	uint64_t i = off / b->extent, in = off % b->extent, at, n;
-	bool set = false, same = true;
-	int rc = 0;
+	uint64_t i = off / b->extent, in = off % b->extent, at, n = 0;
+	bool set = false;
+	int rc;
 
 	if (i >= b->n)
 		return -EIO;
@@ -192,18 +305,16 @@ static int map_locked(struct bochs *b, uint64_t off, uint64_t len, struct img_ex
 	e->kind = b->img->has_backing ? IMG_BACKING : IMG_ZERO;
 	if (le32_get(b->catalog[i]) == BOCHS_FREE)
 		return 0;
-	at = b->data_off + le32_get(b->catalog[i]) * b->stride;
-	rc = bit_get(b, at, in / 512, &set);
-	for (n = 512 - in % 512; n < len && !rc; n += 512) {
-		rc = bit_get(b, at, (in + n) / 512, &same);
-		if (same != set)
-			break;
-	}
+	at = extent_at(b, i);
+	if (at + b->bitmap_len > b->file_len)
+		return -EIO;
+	rc = bits_run(b, at, in / 512, (in + len - 1) / 512 - in / 512 + 1, &set, &n);
 	if (rc)
 		return rc;
-	e->len = min_u64(n, len);
+	e->len = min_u64(n * 512 - in % 512, len);
 	if (set) {
 		e->kind = IMG_DATA;
+		e->writable = !b->img->has_backing;
 		e->file_off = at + b->bitmap_len + in;
 		if (e->file_off >= b->file_len)
 			return -EIO;
@@ -222,6 +333,204 @@ static int bochs_map(struct img *img, uint64_t off, uint64_t len, struct img_ext
 	return rc;
 }
 
+/* ---- writing ---- */
+
+static int step_begin(struct bochs *b)
+{
+	bool pressed;
+
+	pthread_mutex_lock(&b->lock);
+	pressed = meta_pages_pressed(&b->pages);
+	pthread_mutex_unlock(&b->lock);
+	return pressed ? write_all(b, false) : 0;
+}
+
+/* A new extent at the end, with a bitmap that says that nothing is there. */
+static int extent_add(struct bochs *b, uint64_t i)
+{
+	le32 number = le32_make(b->next);
+	uint64_t at = b->data_off + b->next * b->stride, end = at + b->stride;
+	int rc = 0;
+
+	if (b->next == BOCHS_FREE - 1)
+		return -EFBIG;
+	if (end > b->file_len && file_is_device(b->img->file))
+		return -ENOSPC;
+	if (at < b->file_len) /* behind the last extent there was something */
+		rc = file_zero(b->img->file, at, b->bitmap_len, false);
+	meta_pages_forget(&b->pages, at, b->bitmap_len);
+	if (!rc && end > b->file_len && !(rc = file_truncate(b->img->file, end)))
+		b->file_len = end;
+	if (!rc)
+		rc = meta_write(&b->pages, le32_get(b->h.header) + i * 4, &number,
+				sizeof(number));
+	if (rc)
+		return rc;
+	b->catalog[i] = number;
+	b->next++;
+	return 0;
+}
+
+static int bochs_alloc(struct img *img, uint64_t off, uint64_t len,
+		       struct img_place *place)
+{
+	struct bochs *b = img->priv;
+	uint64_t i = off / b->extent, in = off % b->extent;
+	int rc = step_begin(b);
+
+	if (rc)
+		return rc;
+	if (i >= b->n)
+		return -EIO;
+	pthread_mutex_lock(&b->lock);
+	if (le32_get(b->catalog[i]) == BOCHS_FREE)
+		rc = extent_add(b, i);
+	*place = (struct img_place){
+		.len = min_u64(len, b->extent - in),
+		.file_off = extent_at(b, i) + b->bitmap_len + in,
+		.file = img->file,
+	};
+	pthread_mutex_unlock(&b->lock);
+	return rc;
+}
+
+/* The place is there for the next write; nothing shows it. */
+static void bochs_unalloc(struct img *img, const struct img_place *place)
+{
+	(void)img;
+	(void)place;
+}
+
+/* Sets or clears the bits of sectors [first, first + n) of one extent. */
+static int bits_set(struct bochs *b, uint64_t at, uint64_t first, uint64_t n, bool set)
+{
+	while (n) {
+		uint64_t in = first % 8, some = min_u64(n, 8 - in);
+		uint8_t mask = (uint8_t)((1u << some) - 1) << in, byte, old;
+		int rc = meta_read(&b->pages, at + first / 8, &old, 1);
+
+		byte = set ? old | mask : old & (uint8_t)~mask;
+		if (!rc && byte != old)
+			rc = meta_write(&b->pages, at + first / 8, &byte, 1);
+		if (rc)
+			return rc;
+		first += some;
+		n -= some;
+	}
+	return 0;
+}
+
+static int bochs_link(struct img *img, uint64_t off, const struct img_place *place)
+{
+	struct bochs *b = img->priv;
+	int rc = step_begin(b);
+
+	if (rc)
+		return rc;
+	pthread_mutex_lock(&b->lock);
+	rc = bits_set(b, extent_at(b, off / b->extent), off % b->extent / 512,
+		      place->len / 512, true);
+	pthread_mutex_unlock(&b->lock);
+	return rc;
+}
+
+/* What has no bit reads as zeros: no data is written. */
+static int bochs_zero(struct img *img, uint64_t off, uint64_t len, bool unmap,
+		      uint64_t *done)
+{
+	struct bochs *b = img->priv;
+	uint64_t i = off / b->extent, in = off % b->extent;
+	int rc = step_begin(b);
+
+	if (rc)
+		return rc;
+	if (i >= b->n)
+		return -EIO;
+	*done = min_u64(len, b->extent - in);
+	pthread_mutex_lock(&b->lock);
+	if (le32_get(b->catalog[i]) != BOCHS_FREE) {
+		rc = bits_set(b, extent_at(b, i), in / 512, *done / 512, false);
+		if (!rc && unmap)
+			file_discard(img->file, extent_at(b, i) + b->bitmap_len + in,
+				     *done);
+	}
+	pthread_mutex_unlock(&b->lock);
+	return rc;
+}
+
+static int bochs_discard(struct img *img, uint64_t off, uint64_t len, uint64_t *done)
+{
+	return bochs_zero(img, off, len, true, done);
+}
+
+/* ---- making ---- */
+
+/* Catalog and bitmaps grow by turns, as Bochs does it. */
+static void new_geometry(uint64_t size, uint32_t *n, uint32_t *bitmap)
+{
+	bool turn = false;
+
+	*n = 512;
+	*bitmap = 1;
+	while ((uint64_t)*n * *bitmap * 8 * 512 < size) {
+		turn = !turn;
+		*(turn ? n : bitmap) *= 2;
+	}
+}
+
+static int bochs_create(struct img_target *t, const struct img_create_opts *opts,
+			struct err *err)
+{
+	struct bochs_header h = {.magic = "Bochs Virtual HD Image",
+				 .type = "Redolog",
+				 .subtype = "Growing"};
+	uint64_t size = align_up(opts->size, 512);
+	uint32_t n, bitmap;
+	uint8_t *catalog;
+	int rc;
+
+	if (opts->size > MAX_BYTES)
+		return err_set(err, EFBIG,
+			       "%llu bytes: growing disks of Bochs have at most 8 TiB",
+			       (unsigned long long)opts->size);
+	new_geometry(size, &n, &bitmap);
+	h.version = le32_make(0x20000);
+	h.header = le32_make(sizeof(h));
+	h.n_catalog = le32_make(n);
+	h.bitmap = le32_make(bitmap);
+	h.extent = le32_make(bitmap * 8 * 512);
+	h.u.v2.size = le64_make(size);
+	catalog = mem_new(n, 4);
+	if (!catalog)
+		return err_set(err, ENOMEM, "no memory to create '%s'", t->path);
+	memset(catalog, 0xff, n * 4ull);
+	rc = file_write(t->file, &h, 0, sizeof(h));
+	if (!rc)
+		rc = file_write(t->file, catalog, sizeof(h), n * 4ull);
+	free(catalog);
+	return rc ? err_sys(err, -rc, "cannot write '%s'", t->path) : 0;
+}
+
+static int bochs_measure(const struct img_create_opts *opts,
+			 const struct img_plan *plan, struct img_measure *m,
+			 struct err *err)
+{
+	uint32_t n, bitmap;
+	uint64_t extent, stride, head;
+
+	if (opts->size > MAX_BYTES)
+		return err_set(err, EFBIG,
+			       "%llu bytes: growing disks of Bochs have at most 8 TiB",
+			       (unsigned long long)opts->size);
+	new_geometry(opts->size, &n, &bitmap);
+	extent = bitmap * 8ull * 512;
+	stride = align_up(bitmap, 512) + extent;
+	head = sizeof(struct bochs_header) + n * 4ull;
+	m->required = head + plan_blocks(plan, extent) * stride;
+	m->fully_allocated = head + (opts->size + extent - 1) / extent * stride;
+	return 0;
+}
+
 static void bochs_info(struct img *img, struct img_info *info)
 {
 	const struct bochs *b = img->priv;
@@ -238,4 +547,12 @@ const struct img_format img_bochs = {
 	.close = bochs_close,
 	.map = bochs_map,
 	.info = bochs_info,
+	.alloc = bochs_alloc,
+	.link = bochs_link,
+	.unalloc = bochs_unalloc,
+	.zero = bochs_zero,
+	.discard = bochs_discard,
+	.flush = bochs_flush,
+	.create = bochs_create,
+	.measure = bochs_measure,
 };
