@@ -40,7 +40,8 @@ E2
 traced() {
 	kind=$1
 	shift
-	strace -f -o trace -e trace=pwritev,pwrite64,write,fallocate,ftruncate,copy_file_range,fdatasync,fsync,linkat,rename,renameat,renameat2,openat \
+	# Leaks are not looked for: that, too, is ptrace's work.
+	ASAN_OPTIONS=$ASAN_OPTIONS:detect_leaks=0 strace -f -o trace -e trace=pwritev,pwrite64,write,fallocate,ftruncate,copy_file_range,fdatasync,fsync,linkat,rename,renameat,renameat2,openat \
 		"$@" || return 1
 	sed 's/^[0-9]* *//; s/<unfinished.*//' trace >trace.1
 	python3 synced.py trace.1 "$kind" 2>&1 || { grep -v openat trace.1 | tail -30; return 1; }
