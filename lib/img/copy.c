@@ -22,6 +22,8 @@
 #define CHUNK       (1u << 20)
 #define MAX_MEMORY  (160u << 20)
 #define MAX_THREADS 64
+/* Chunks that cannot be cloned before that is given up. */
+#define MAX_TRIES   16
 /* The unit in which zeros are looked for. */
 #define ZERO_GRAIN  4096
 
@@ -52,6 +54,8 @@ struct copy {
 	uint32_t unit, room;
 	int level;
 	bool ordered;
+	atomic_bool clone;    /* worth a try */
+	atomic_uint no_clone; /* chunks that it failed for */
 
 	pthread_mutex_t lock;
 	pthread_cond_t freed;
@@ -224,6 +228,46 @@ static int read_chunk(struct copy *c, struct slot *s)
 	return 0;
 }
 
+/* Which image holds byte `at` of the sources: *in is where, *n at most to its end. */
+static struct img *source_at(const struct copy *c, uint64_t at, uint64_t *in,
+			     uint64_t *n)
+{
+	for (unsigned i = 0; i < c->src->n; i++) {
+		struct img *img = c->src->img[i];
+
+		if (at < img->size) {
+			*in = at;
+			*n = min_u64(*n, img->size - at);
+			return img;
+		}
+		at -= img->size;
+	}
+	return NULL;
+}
+
+/* Has the target share the blocks of the sources. Not 0: the chunk has to be read and written. */
+static int clone_chunk(struct copy *c, const struct slot *s)
+{
+	struct img_extent e;
+
+	for (uint64_t at = s->off; at < s->off + s->len; at += e.len) {
+		uint64_t in, n = s->off + s->len - at;
+		struct img *img = source_at(c, at, &in, &n);
+		int rc = img ? img_map(img, in, n, &e) : -EOPNOTSUPP;
+
+		if (!rc && e.kind == IMG_ZERO && c->o->zero_known)
+			continue;
+		if (!rc)
+			rc = e.kind == IMG_DATA
+				     ? img_clone(c->dst, at, e.file, e.file_off, e.len,
+						 c->o->offload)
+				     : -EOPNOTSUPP;
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
 static bool all_zero(const uint8_t *p, uint64_t len)
 {
 	if (len < 64) {
@@ -372,6 +416,18 @@ static void write_due(struct copy *c)
 	c->writing = false;
 }
 
+/* Reads a chunk, packs it if wanted, and writes it if it need not wait for its turn. */
+static int copy_chunk(struct copy *c, struct slot *s, struct codec_work *work)
+{
+	int rc = read_chunk(c, s);
+
+	if (!rc && c->codec)
+		rc = pack_chunk(c, s, work);
+	if (!rc && !c->ordered)
+		rc = write_plain(c, s);
+	return rc;
+}
+
 static void *worker(void *arg)
 {
 	struct copy *c = arg;
@@ -387,11 +443,12 @@ static void *worker(void *arg)
 		int rc;
 
 		pthread_mutex_unlock(&c->lock);
-		rc = read_chunk(c, s);
-		if (!rc && c->codec)
-			rc = pack_chunk(c, s, work);
-		if (!rc && !c->ordered)
-			rc = write_plain(c, s);
+		rc = c->clone ? clone_chunk(c, s) : -EOPNOTSUPP;
+		/* Where it failed that often it will not be possible at all. */
+		if (rc && c->clone && ++c->no_clone == MAX_TRIES)
+			c->clone = false;
+		if (rc)
+			rc = copy_chunk(c, s, work);
 		pthread_mutex_lock(&c->lock);
 		if (rc)
 			continue;
@@ -514,6 +571,7 @@ int img_copy(const struct img_source *src, struct img *dst,
 	if (rc)
 		return rc;
 	err->code = 0;
+	c.clone = o->clone && o->sparse && !c.ordered;
 	if (slots_new(&c, threads)) {
 		slots_free(&c);
 		return err_set(err, ENOMEM, "no memory to copy");

@@ -41,6 +41,8 @@ struct img_copy_opts {
 		sparse; /* as many zero bytes in a row are not written; 0: all are written */
 	bool packed;     /* compressed, in the target's own way */
 	bool zero_known; /* what is not written reads as zeros: zeros in data are skipped */
+	bool clone;      /* let files share blocks where the host can do it */
+	bool offload;  /* and have the host copy where it can do that */
 	bool salvage;  /* unreadable parts are zeros, and *bad counts them */
 	uint64_t rate; /* at most so many bytes a second; 0: no limit */
 	img_progress *progress;

@@ -6,10 +6,12 @@
 #include <assert.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <linux/fs.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -24,6 +26,8 @@
 #define MAX_OFFSET   INT64_MAX
 /* Pieces of a write to a remote disk are put together up to this. */
 #define JOIN         (256u << 10)
+/* What file systems that share blocks have as smallest one. */
+#define CLONE_GRAIN  4096
 /* The bytes that the mark takes the place of. Moved back by the mark's own length they fit behind it, when their
  * last ones are zeros. */
 #define HEAD_LEN     4096
@@ -51,7 +55,7 @@ struct img_file {
 	bool stream;
 	uint64_t streamed; /* bytes written to it */
 	/* What the host said it cannot do is not tried again. */
-	atomic_bool no_punch, no_zero, no_holes;
+	atomic_bool no_punch, no_zero, no_holes, no_clone, no_copy;
 	dev_t dev; /* which file it is: of the device itself for a device */
 	ino_t ino;
 };
@@ -566,6 +570,53 @@ int file_preallocate(struct img_file *f, uint64_t off, uint64_t len)
 int file_fill(struct img_file *f, uint64_t off, uint64_t len)
 {
 	return range_ok(off, len, MAX_OFFSET) ? file_write_zeros(f, off, len) : -EFBIG;
+}
+
+/* The host copies; what it has copied when it fails is written once more by the caller. */
+static int host_copies(struct img_file *f, uint64_t to, const struct img_file *src,
+		       uint64_t from, uint64_t len)
+{
+	off_t in = (off_t)from, out = (off_t)to;
+
+	while (len) {
+		ssize_t n = copy_file_range(src->fd, &in, f->fd, &out, len, 0);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0) {
+			f->no_copy = true;
+			return -EOPNOTSUPP;
+		}
+		len -= (uint64_t)n;
+	}
+	return 0;
+}
+
+bool file_may_clone(const struct img_file *f, bool copy)
+{
+	return !f->remote && !f->stream && (!f->no_clone || (copy && !f->no_copy));
+}
+
+int file_clone(struct img_file *f, uint64_t to, const struct img_file *src,
+	       uint64_t from, uint64_t len, bool copy)
+{
+	struct file_clone_range r = {.src_fd = src->fd,
+				     .src_offset = from,
+				     .src_length = len,
+				     .dest_offset = to};
+
+	if (!file_may_clone(f, copy) || src->remote || held(f, to, len) || src->head ||
+	    !len || !range_ok(to, len, MAX_OFFSET) ||
+	    !range_ok(from, len, file_size(src)))
+		return -EOPNOTSUPP;
+	if (!f->no_clone && !f->device && !src->device &&
+	    (to | from | len) % CLONE_GRAIN == 0) {
+		if (!ioctl(f->fd, FICLONERANGE, &r))
+			return 0;
+		/* EINVAL: blocks of other sizes, perhaps */
+		f->no_clone = errno != EINVAL && errno != EINTR;
+	}
+	return copy && !f->no_copy ? host_copies(f, to, src, from, len) : -EOPNOTSUPP;
 }
 
 int file_truncate(struct img_file *f, uint64_t size)

@@ -75,6 +75,14 @@ void file_discard(struct img_file *f, uint64_t off, uint64_t len);
 /* Takes the space of a range on the host's disk; makes the file longer. By the host, or by writing zeros. */
 int file_preallocate(struct img_file *f, uint64_t off, uint64_t len);
 int file_fill(struct img_file *f, uint64_t off, uint64_t len);
+/*
+ * [to, to + len) of `f` becomes what is at `from` of `src`, without the data going through memory: both share the blocks, or
+ * (`copy`) the host copies them. -EOPNOTSUPP: not with these files, or not there.
+ */
+int file_clone(struct img_file *f, uint64_t to, const struct img_file *src,
+	       uint64_t from, uint64_t len, bool copy);
+/* May it still be possible? False when the host has said no. */
+bool file_may_clone(const struct img_file *f, bool copy);
 int file_truncate(struct img_file *f, uint64_t size);
 int file_sync(struct img_file *f);
 /* As file_sync(), even if that does nothing. */

@@ -296,6 +296,15 @@ int img_open_extern(struct img *img, const char *name, const char *what,
 int extern_resolve(const char *path, const char *name, const char *what,
 		   const char *allow, char **out, struct err *err);
 
+/* ---- cloning (img/io.c) ---- */
+
+/*
+ * [off, off + len) becomes what is at `from` of a host file, as file_clone() does it. -EOPNOTSUPP, or any other failure: has to be
+ * written.
+ */
+int img_clone(struct img *img, uint64_t off, const struct img_file *src, uint64_t from,
+	      uint64_t len, bool copy);
+
 /* ---- opening (img/img.c) ---- */
 
 /* An image of one format on an open file, without backing; used for temporary overlays. Takes `f` over. */

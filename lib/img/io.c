@@ -416,6 +416,75 @@ int img_write(struct img *img, const void *buf, uint64_t off, uint64_t len)
 	return img_writev(img, &v, 1, off, len);
 }
 
+/* A new place that shares the blocks at `from`. The range is held. */
+static int clone_new(struct img *img, uint64_t off, const struct img_file *src,
+		     uint64_t from, uint64_t n, bool copy, uint64_t *done)
+{
+	struct img_place place = {0};
+	int rc = img->fmt->alloc(img, off, n, &place);
+
+	if (rc)
+		return rc;
+	n = min_u64(n, place.len);
+	rc = n < place.len ? -EOPNOTSUPP
+			   : file_clone(place.file, place.file_off, src, from, n, copy);
+	if (!rc)
+		rc = img->fmt->link(img, off, &place);
+	if (rc)
+		img->fmt->unalloc(img, &place);
+	*done = n;
+	return rc;
+}
+
+static int clone_step(struct img *img, uint64_t off, const struct img_file *src,
+		      uint64_t from, uint64_t *n, bool copy)
+{
+	struct img_extent e;
+	struct img_busy b;
+	int rc;
+
+	busy_lock(img, &b, align_down(off, img->unit), align_up(off + *n, img->unit));
+	rc = img->fmt->map(img, off, *n, &e);
+	if (!rc) {
+		*n = min_u64(*n, e.len);
+		if (e.kind == IMG_DATA && e.writable)
+			rc = file_clone(e.file, e.file_off, src, from, *n, copy);
+		else if (!img->fmt->alloc || !file_may_clone(img->file, copy) ||
+			 (off | *n) & (e.grain - 1))
+			rc = -EOPNOTSUPP;
+		else
+			rc = clone_new(img, off, src, from, *n, copy, n);
+	}
+	busy_unlock(img, &b);
+	return rc;
+}
+
+int img_clone(struct img *img, uint64_t off, const struct img_file *src, uint64_t from,
+	      uint64_t len, bool copy)
+{
+	unsigned ticket;
+	int rc;
+
+	if (!range_ok(off, len, img->size) || img->one_pass)
+		return -EINVAL;
+	if (img->guard_head && at_ends(img, off, len))
+		return -EOPNOTSUPP;
+	rc = begin_write(img);
+	if (rc)
+		return rc;
+	ticket = grace_enter(&img->grace);
+	while (len && !rc) {
+		uint64_t n = min_u64(len, ALLOC_STEP);
+
+		rc = clone_step(img, off, src, from, &n, copy);
+		off += n;
+		from += n;
+		len -= n;
+	}
+	grace_exit(&img->grace, ticket);
+	return rc;
+}
+
 int img_write_packed(struct img *img, uint64_t off, const void *data, size_t len)
 {
 	struct img_busy b;

@@ -218,6 +218,8 @@ static int copy(struct job *b)
 		.threads = threads,
 		.sparse = (uint32_t)sparse,
 		.packed = packed,
+		.clone = true,
+		.offload = offload,
 		.salvage = salvage,
 		.rate = rate,
 		.progress = job_progress,
@@ -227,6 +229,10 @@ static int copy(struct job *b)
 	};
 	struct err err = {0};
 	int rc, st = plan_work(b, &o.zero_known);
+
+	/* Blocks that were asked for stay. */
+	for (unsigned i = 0; i < c.n_options; i++)
+		o.clone &= strcmp(c.options[i].name, "preallocation") != 0;
 
 	if (st)
 		return st;
@@ -334,7 +340,7 @@ static int run(const struct command *cmd, int argc, const char **argv)
 		{"bitmaps", 0, POPT_ARG_NONE, &bitmaps, 0, "copy persistent bitmaps",
 		 NULL},
 		{"copy-offloading", 'C', POPT_ARG_NONE, &offload, 0,
-		 "accepted: done where it can be", NULL},
+		 "have the host copy where it can (blocks are shared anyway)", NULL},
 		{"target-image-opts", 0, POPT_ARG_NONE, &target_opts, 0,
 		 "with -n: the target is given as --image-opts has it", NULL},
 		O_CACHE(&c),
