@@ -54,6 +54,8 @@ struct img_file {
 	atomic_ullong written; /* eager: bytes */
 	bool stream;
 	uint64_t streamed; /* bytes written to it */
+	/* Only this part of the host's file is it (read-only). part_len 0: all of it. */
+	uint64_t part_off, part_len;
 	/* What the host said it cannot do is not tried again. */
 	atomic_bool no_punch, no_zero, no_holes, no_clone, no_copy;
 	dev_t dev; /* which file it is: of the device itself for a device */
@@ -167,6 +169,13 @@ static int file_examine(struct img_file *f, const char *path, struct err *err)
 	f->device = S_ISBLK(st.st_mode);
 	f->dev = f->device ? st.st_rdev : st.st_dev;
 	f->ino = f->device ? 0 : st.st_ino;
+	if (f->part_len && (!f->read_only || f->device ||
+			    !range_ok(f->part_off, f->part_len, (uint64_t)st.st_size)))
+		return err_set(err, EINVAL,
+			       "bytes %llu to %llu of '%s' are no part of it that can "
+			       "be read as an image",
+			       (unsigned long long)f->part_off,
+			       (unsigned long long)(f->part_off + f->part_len), path);
 	return 0;
 }
 
@@ -186,6 +195,8 @@ int file_open_fd(int fd, const char *path, const struct img_file_opts *opts,
 	f->read_only = opts->read_only;
 	f->no_sync = opts->no_sync || opts->stream;
 	f->stream = opts->stream;
+	f->part_off = opts->part_off;
+	f->part_len = opts->part_len;
 	f->eager = opts->eager && !opts->stream;
 	rc = f->path ? file_examine(f, path, err)
 		     : err_set(err, ENOMEM, "no memory to open '%s'", path);
@@ -270,6 +281,8 @@ uint64_t file_size(const struct img_file *f)
 		return f->streamed;
 	if (f->remote)
 		return remote_size(f->remote);
+	if (f->part_len)
+		return f->part_len;
 	if (!f->device)
 		return fstat(f->fd, &st) < 0 ? 0 : (uint64_t)st.st_size;
 	end = lseek(f->fd, 0, SEEK_END);
@@ -290,7 +303,7 @@ uint64_t file_allocated(const struct img_file *f)
 {
 	struct stat st;
 
-	if (f->device)
+	if (f->device || f->part_len)
 		return file_size(f);
 	return fstat(f->fd, &st) < 0 ? 0 : (uint64_t)st.st_blocks * 512;
 }
@@ -299,7 +312,8 @@ bool file_same(const struct img_file *a, const struct img_file *b)
 {
 	if (a->remote || b->remote)
 		return a->remote && b->remote && !strcmp(a->path, b->path);
-	return a->device == b->device && a->dev == b->dev && a->ino == b->ino;
+	return a->device == b->device && a->dev == b->dev && a->ino == b->ino &&
+	       a->part_off == b->part_off && a->part_len == b->part_len;
 }
 
 /* ---- transfers ---- */
@@ -359,21 +373,8 @@ static uint64_t held(const struct img_file *f, uint64_t off, uint64_t len)
 	return f->head && off < HEAD_LEN ? min_u64(len, HEAD_LEN - off) : 0;
 }
 
-int file_readv(struct img_file *f, struct iov_pos *p, uint64_t off, uint64_t len)
+static int read_host(struct img_file *f, struct iov_pos *p, uint64_t off, uint64_t len)
 {
-	uint64_t first = held(f, off, len);
-
-	if (!range_ok(off, len, MAX_OFFSET))
-		return -EIO;
-	if (first) {
-		pthread_mutex_lock(&f->head->lock);
-		iov_pos_put(p, f->head->now + off, first);
-		pthread_mutex_unlock(&f->head->lock);
-		off += first;
-		len -= first;
-	}
-	if (f->remote)
-		return remote_readv(f, p, off, len);
 	while (len) {
 		struct iovec iov[IOV_BATCH];
 		ssize_t got;
@@ -395,6 +396,31 @@ int file_readv(struct img_file *f, struct iov_pos *p, uint64_t off, uint64_t len
 		len -= (uint64_t)got;
 	}
 	return 0;
+}
+
+int file_readv(struct img_file *f, struct iov_pos *p, uint64_t off, uint64_t len)
+{
+	uint64_t first = held(f, off, len), in;
+	int rc;
+
+	if (!range_ok(off, len, MAX_OFFSET))
+		return -EIO;
+	if (first) {
+		pthread_mutex_lock(&f->head->lock);
+		iov_pos_put(p, f->head->now + off, first);
+		pthread_mutex_unlock(&f->head->lock);
+		off += first;
+		len -= first;
+	}
+	if (f->remote)
+		return remote_readv(f, p, off, len);
+	in = len;
+	if (f->part_len)
+		in = off < f->part_len ? min_u64(len, f->part_len - off) : 0;
+	rc = read_host(f, p, f->part_off + off, in);
+	if (!rc)
+		iov_pos_zero(p, len - in);
+	return rc;
 }
 
 /* The host begins to write what is in [off - EAGER, off). */
@@ -601,7 +627,7 @@ int file_clone(struct img_file *f, uint64_t to, const struct img_file *src,
 	       uint64_t from, uint64_t len, bool copy)
 {
 	struct file_clone_range r = {.src_fd = src->fd,
-				     .src_offset = from,
+				     .src_offset = src->part_off + from,
 				     .src_length = len,
 				     .dest_offset = to};
 
@@ -609,6 +635,7 @@ int file_clone(struct img_file *f, uint64_t to, const struct img_file *src,
 	    !len || !range_ok(to, len, MAX_OFFSET) ||
 	    !range_ok(from, len, file_size(src)))
 		return -EOPNOTSUPP;
+	from += src->part_off;
 	if (!f->no_clone && !f->device && !src->device &&
 	    (to | from | len) % CLONE_GRAIN == 0) {
 		if (!ioctl(f->fd, FICLONERANGE, &r))
@@ -739,6 +766,12 @@ bool file_is_data(struct img_file *f, uint64_t off, uint64_t len, uint64_t *n)
 		return remote_is_data(f->remote, off, len, n);
 	if (f->device || f->no_holes || !range_ok(off, len, MAX_OFFSET))
 		return true;
+	if (f->part_len) {
+		if (off >= f->part_len)
+			return false;
+		*n = len = min_u64(len, f->part_len - off);
+		off += f->part_off;
+	}
 	data = lseek(f->fd, (off_t)off, SEEK_DATA);
 	if (data < 0) {
 		if (errno == ENXIO) /* nothing but a hole up to the end, or behind it */

@@ -19,6 +19,8 @@ struct img_file_opts {
 	bool no_sync; /* file_sync() does nothing */
 	bool eager; /* new: what is written goes to the disk soon, for a short file_commit() */
 	bool stream; /* a pipe, or whatever: only written, from the beginning on */
+	/* Only these bytes of a regular file, read-only (part_len 0: all of it). */
+	uint64_t part_off, part_len;
 };
 
 /* As many pieces as are handed to the host at once. */

@@ -386,7 +386,12 @@ int img_open_fd(int fd, const char *name, const struct img_opts *opts, struct im
 {
 	struct img_opts o = effective(opts);
 	struct img_file_opts fo = {
-		.read_only = o.read_only, .no_lock = o.no_lock, .no_sync = o.no_sync};
+		.read_only = o.read_only,
+		.no_lock = o.no_lock,
+		.no_sync = o.no_sync,
+		.part_off = o.part_off,
+		.part_len = o.part_len,
+	};
 	struct img_file *f;
 	int rc;
 

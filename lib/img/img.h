@@ -38,6 +38,8 @@ struct img_opts {
 	const char *
 		snapshot_name; /* read this internal snapshot (id or name), read-only */
 	const char *secret;    /* passphrase of an encrypted image */
+	/* img_open_fd(), read-only: only these bytes of the file are the image (part_len 0: all). */
+	uint64_t part_off, part_len;
 };
 
 /*
@@ -52,6 +54,19 @@ int img_open(const char *path, const struct img_opts *opts, struct img **out,
  * messages and the place backing files are relative to. Locks as opts say. */
 int img_open_fd(int fd, const char *name, const struct img_opts *opts, struct img **out,
 		struct err *err);
+
+/* `len` bytes of an image, at `off`, are at `file_off` of a file. */
+struct img_piece {
+	uint64_t off, file_off;
+	uint32_t len;
+};
+
+/*
+ * A read-only image of `size` bytes whose pieces lie anywhere in a file; between them it is zeros. Takes `fd` over, and
+ * `v` (from malloc()), also on failure. The pieces are sorted, and must not meet: else -EINVAL.
+ */
+int img_open_pieces(int fd, const char *name, uint64_t size, struct img_piece *v,
+		    size_t n, struct img **out, struct err *err);
 
 /* A nameless temporary file, on disk if possible: a descriptor, or -errno. */
 int img_temp_fd(struct err *err);

@@ -58,35 +58,92 @@ static bool is_packed(const char *path, int *fd)
 	return false;
 }
 
-/* Opens what is in a pipe or a packed file, by way of a temporary file. Takes `fd` over. */
-static int open_spooled(int fd, const char *name, const struct img_opts *o,
-			struct img **out, struct err *err)
+/* What is in a pipe or a packed file, in a temporary file: its descriptor. Takes `fd` over. */
+static int spool(int fd, const char *name, struct err *err)
 {
-	int tmp = img_temp_fd(err), rc;
+	int tmp = img_temp_fd(err), rc = tmp < 0 ? tmp : 0;
 
-	if (tmp < 0) {
-		close(fd);
-		return tmp;
-	}
-	rc = spool_unpack(fd, name, tmp, &stop, err);
+	if (!rc)
+		rc = spool_unpack(fd, name, tmp, &stop, err);
 	close(fd);
-	if (rc) {
+	if (rc && tmp >= 0)
 		close(tmp);
-		return rc;
+	return rc ? rc : tmp;
+}
+
+/* The disk of a package that has exactly one, or the package itself if the caller takes that. */
+static int take_package(struct package *p, struct package **want, const char *name,
+			const struct img_opts *o, struct img **out, struct err *err)
+{
+	struct package_info i;
+	int rc;
+
+	if (want) {
+		*want = p;
+		return 0;
 	}
-	return img_open_fd(tmp, name, o, out, err);
+	package_info(p, &i);
+	if (i.n_disks == 1)
+		rc = package_open_disk(p, 0, o, out, err);
+	else
+		rc = err_set(err, EINVAL,
+			     "'%s' is a package with %u disks: 'vm-img import' takes "
+			     "them out",
+			     name, i.n_disks);
+	package_close(p);
+	return rc;
+}
+
+static int open_spooled(int fd, const char *name, const struct img_opts *o,
+			struct package **want, struct img **out, struct err *err)
+{
+	struct package *p = NULL;
+	int tmp = spool(fd, name, err), again, rc = 0;
+
+	if (tmp < 0)
+		return tmp;
+	if (!o->format && (again = fcntl(tmp, F_DUPFD_CLOEXEC, 3)) >= 0)
+		rc = package_open_fd(again, name, &stop, &p, err);
+	if (rc || p)
+		close(tmp);
+	if (p)
+		rc = take_package(p, want, name, o, out, err);
+	else if (!rc)
+		rc = img_open_fd(tmp, name, o, out, err);
+	return rc;
+}
+
+int open_package(const char *name, struct package **p, struct err *err)
+{
+	int fd, tmp;
+
+	*p = NULL;
+	if (!strcmp(name, "-"))
+		fd = dup(STDIN_FILENO);
+	else if (!is_packed(name, &fd))
+		return package_open(name, &stop, p, err);
+	tmp = spool(fd, strcmp(name, "-") ? name : "standard input", err);
+	return tmp < 0 ? tmp : package_open_fd(tmp, name, &stop, p, err);
 }
 
 static int open_path(const char *path, const struct img_opts *o, unsigned flags,
-		     struct img **out, struct err *err)
+		     struct package **want, struct img **out, struct err *err)
 {
+	bool ours = !as_qemu_img && !(flags & OPEN_WRITE);
 	struct img_opts shared = *o;
+	struct package *p = NULL;
 	int rc, fd;
 
-	if (!as_qemu_img && !strcmp(path, "-") && !(flags & OPEN_WRITE))
-		return open_spooled(dup(STDIN_FILENO), "standard input", o, out, err);
-	if (!as_qemu_img && !o->format && !(flags & OPEN_WRITE) && is_packed(path, &fd))
-		return open_spooled(fd, path, o, out, err);
+	if (ours && !strcmp(path, "-"))
+		return open_spooled(dup(STDIN_FILENO), "standard input", o, want, out,
+				    err);
+	if (ours && !o->format && is_packed(path, &fd))
+		return open_spooled(fd, path, o, want, out, err);
+	if (ours && !o->format && !access(path, R_OK)) {
+		rc = package_open(path, &stop, &p, err);
+		if (rc || p)
+			return rc ? rc : take_package(p, want, path, o, out, err);
+	}
 	rc = img_open(path, o, out, err);
 
 	if (rc != -EBUSY || flags & (OPEN_WRITE | OPEN_COPY) || as_qemu_img)
@@ -100,8 +157,9 @@ static int open_path(const char *path, const struct img_opts *o, unsigned flags,
 	return rc;
 }
 
-int image_open(const struct common *c, const char *name, const char *format,
-	       unsigned flags, const char *snapshot, struct img **out)
+int image_open_any(const struct common *c, const char *name, const char *format,
+		   unsigned flags, const char *snapshot, struct package **want,
+		   struct img **out)
 {
 	static struct common list;
 	struct img_opts o = {
@@ -132,7 +190,13 @@ int image_open(const struct common *c, const char *name, const char *format,
 			return rc;
 		o.secret = find_secret(&list);
 	}
-	return open_path(path, &o, flags, out, &err) < 0 ? fail(&err) : 0;
+	return open_path(path, &o, flags, want, out, &err) < 0 ? fail(&err) : 0;
+}
+
+int image_open(const struct common *c, const char *name, const char *format,
+	       unsigned flags, const char *snapshot, struct img **out)
+{
+	return image_open_any(c, name, format, flags, snapshot, NULL, out);
 }
 
 int image_close(struct img *img)

@@ -257,6 +257,7 @@ static int run(const struct command *cmd, int argc, const char **argv)
 		O_EXTERN(&c),
 		O_COMMON(&c),
 	};
+	struct package *package = NULL;
 	struct json j = {0};
 	struct img *img;
 	int st;
@@ -264,10 +265,18 @@ static int run(const struct command *cmd, int argc, const char **argv)
 	if (args_parse(cmd, table, argc, argv, &c, 1, 1, NULL, &st))
 		return st;
 	/* What the image names is shown, and opened only where it must be. */
-	st = image_open(&c, c.args[0], c.format, chain ? 0 : OPEN_NO_BACKING, NULL,
-			&img);
+	st = image_open_any(&c, c.args[0], c.format, chain ? 0 : OPEN_NO_BACKING, NULL,
+			    &package, &img);
 	if (st)
 		return st;
+	if (package) {
+		if (want_json(&c))
+			st = package_json(package, c.args[0]);
+		else
+			package_text(package, c.args[0]);
+		package_close(package);
+		return st;
+	}
 	if (want_json(&c) && chain)
 		json_list(&j, NULL);
 	for (struct img *i = img; i; i = img_backing(i)) {

@@ -15,7 +15,8 @@ struct cli_page page = {.name = "vm-img"};
 /* clang-format off */
 static const struct command *const commands[] = {
 	&cmd_amend, &cmd_bitmap, &cmd_check, &cmd_commit, &cmd_compare, &cmd_convert,
-	&cmd_create, &cmd_dd, &cmd_formats, &cmd_info, &cmd_list, &cmd_map, &cmd_measure,
+	&cmd_create, &cmd_dd, &cmd_formats, &cmd_info, &cmd_list, &cmd_map, &cmd_measure,cmd_list, &cmd_map, &cmd_measure,
+	&cmd_import,
 	&cmd_rebase, &cmd_repair, &cmd_resize, &cmd_snapshot,
 };
 
@@ -23,7 +24,8 @@ static const char examples[] =
 	"  vm-img info disk.vmdk\n"
 	"  vm-img convert -O qcow2 -c disk.vmdk disk.qcow2\n"
 	"  vm-img create -f qcow2 disk.qcow2 20G\n"
-	"  vm-img compare a.vdi b.vhdx\n";
+	"  vm-img compare a.vdi b.vhdx\n"
+	"  vm-img import appliance.ova\n";
 /* clang-format on */
 
 static int help(void)

@@ -9,6 +9,7 @@
 #include "cli/progress.h"
 #include "img/copy.h"
 #include "img/img.h"
+#include "pack/package.h"
 
 /* A sub-command: options are parsed by run(), with args_parse(). */
 struct command {
@@ -20,6 +21,8 @@ struct command {
 extern const struct command cmd_amend, cmd_bitmap, cmd_check, cmd_commit, cmd_compare,
 	cmd_convert, cmd_create, cmd_dd, cmd_formats, cmd_info, cmd_list, cmd_map,
 	cmd_measure, cmd_rebase, cmd_repair, cmd_resize, cmd_snapshot;
+
+extern const struct command cmd_import;
 
 /* Was it called as qemu-img? Then statuses, defaults and output are qemu-img's. */
 extern bool as_qemu_img;
@@ -102,8 +105,19 @@ enum {
  * failure: 0 or CLI_FAILED. */
 int image_open(const struct common *c, const char *name, const char *format,
 	       unsigned flags, const char *snapshot, struct img **out);
+/* The same; a package is handed back as *want (NULL: its only disk is opened), and *out is NULL then. */
+int image_open_any(const struct common *c, const char *name, const char *format,
+		   unsigned flags, const char *snapshot, struct package **want,
+		   struct img **out);
 /* Closes; an error of the last writes is told. 0 or CLI_FAILED. */
 int image_close(struct img *img);
+
+/* ---- packages ---- */
+
+/* Opens the package at `name` ("-": standard input), which may be packed. 0 and *p, NULL if it is none; or -errno. */
+int open_package(const char *name, struct package **p, struct err *err);
+int package_json(const struct package *p, const char *name);
+void package_text(const struct package *p, const char *name);
 
 /* ---- output, end ---- */
 
