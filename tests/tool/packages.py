@@ -50,7 +50,7 @@ def ova():
     text = ovf(disks)
     h = opts.get("hash", "SHA256")
     members = [("vm.ovf", text)] + disks
-    mf = "".join("%s(%s)= %s\n" % (h, n, hashlib.new(h, d).hexdigest()) for n, d in members)
+    mf = "" if h == "none" else "".join("%s(%s)= %s\n" % (h, n, hashlib.new(h, d).hexdigest()) for n, d in members)
     if "damage" in opts:
         n, d = members[1]
         members[1] = (n, d[:-3000] + bytes([d[-3000] ^ 1]) + d[-2999:])
