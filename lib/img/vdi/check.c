@@ -284,9 +284,9 @@ static int map_extend(struct vdi *v, uint64_t from, uint64_t to)
 			rc = vdi_place_use(v, v->next, true);
 		}
 		if (!rc)
-			rc = meta_write(&v->pages, v->map_off + i * 4, &e, sizeof(e));
+			rc = meta_write(&v->m.pages, v->map_off + i * 4, &e, sizeof(e));
 		/* Before the header says so, nobody looks at them: no order is needed. */
-		if (!rc && meta_pages_pressed(&v->pages))
+		if (!rc && meta_pages_pressed(&v->m.pages))
 			rc = vdi_write_all(v, false);
 	}
 	if (!rc && v->type == VDI_FIXED) {
@@ -371,8 +371,8 @@ static int reopen(struct vdi *v, struct err *err)
 	struct vdi_header h = v->h;
 	int rc;
 
-	meta_pages_fini(&v->pages);
-	if (meta_pages_init(&v->pages, v->file, 512))
+	meta_pages_fini(&v->m.pages);
+	if (meta_pages_init(&v->m.pages, v->file, 512))
 		return err_set(err, ENOMEM, "no memory");
 	free(v->used);
 	v->used = NULL;

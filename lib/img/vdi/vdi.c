@@ -262,9 +262,7 @@ static int vdi_open(struct img *img, struct err *err)
 	img->priv = v;
 	v->img = img;
 	v->file = img->file;
-	pthread_mutex_init(&v->flush_lock, NULL);
-	pthread_mutex_init(&v->lock, NULL);
-	rc = meta_pages_init(&v->pages, v->file, 512);
+	rc = blockmap_init(&v->m, v->file, 512);
 	if (!rc)
 		rc = file_read(v->file, head, 0, sizeof(head));
 	if (rc)
@@ -291,9 +289,7 @@ static int vdi_close(struct img *img)
 		return 0;
 	if (!img->read_only && !img->discard_all && atomic_load(&img->writing))
 		rc = vdi_write_all(v, true);
-	meta_pages_fini(&v->pages);
-	pthread_mutex_destroy(&v->lock);
-	pthread_mutex_destroy(&v->flush_lock);
+	blockmap_fini(&v->m);
 	free(v->used);
 	free(v);
 	img->priv = NULL;
@@ -331,22 +327,26 @@ int vdi_entry(struct vdi *v, uint64_t block, uint32_t *entry)
 
 	if (block >= v->n_blocks)
 		return -EIO;
-	rc = meta_read(&v->pages, v->map_off + block * 4, &e, sizeof(e));
+	rc = meta_read(&v->m.pages, v->map_off + block * 4, &e, sizeof(e));
 	*entry = le32_get(e);
 	return rc;
 }
 
-static int extent_of(const struct vdi *v, uint32_t entry, uint64_t in,
+static int map_block(void *ctx, uint64_t block, uint64_t in, uint64_t len,
 		     struct img_extent *e)
 {
-	e->grain = v->block_size;
-	e->file = v->file;
-	e->writable = false;
-	if (entry == VDI_ZERO || entry == VDI_FREE) {
-		e->kind = entry == VDI_FREE && v->img->has_backing ? IMG_BACKING
-								   : IMG_ZERO;
+	struct vdi *v = ctx;
+	uint32_t entry;
+	int rc = vdi_entry(v, block, &entry);
+
+	*e = (struct img_extent){
+		.kind = IMG_ZERO, .grain = v->block_size, .file = v->file, .len = len};
+	if (rc)
+		return rc;
+	if (entry == VDI_FREE && v->img->has_backing)
+		e->kind = IMG_BACKING;
+	if (entry == VDI_ZERO || entry == VDI_FREE)
 		return 0;
-	}
 	if (entry >= v->room)
 		return -EIO; /* behind the end of the file */
 	e->kind = IMG_DATA;
@@ -355,52 +355,11 @@ static int extent_of(const struct vdi *v, uint32_t entry, uint64_t in,
 	return 0;
 }
 
-static int map_locked(struct vdi *v, uint64_t off, uint64_t len, struct img_extent *e)
-{
-	uint64_t block = off / v->block_size, in = off % v->block_size, n;
-	uint32_t entry;
-	int rc = vdi_entry(v, block, &entry);
-
-	*e = (struct img_extent){0};
-	if (!rc)
-		rc = extent_of(v, entry, in, e);
-	if (rc)
-		return rc;
-	for (n = v->block_size - in; n < len; n += v->block_size) {
-		struct img_extent next = {0};
-
-		if (vdi_entry(v, ++block, &entry) || extent_of(v, entry, 0, &next) ||
-		    next.kind != e->kind ||
-		    (e->kind == IMG_DATA && next.file_off != e->file_off + n))
-			break;
-	}
-	e->len = min_u64(n, len);
-	return 0;
-}
-
 static int vdi_map(struct img *img, uint64_t off, uint64_t len, struct img_extent *e)
 {
 	struct vdi *v = img->priv;
-	int rc;
 
-	pthread_mutex_lock(&v->lock);
-	rc = map_locked(v, off, len, e);
-	pthread_mutex_unlock(&v->lock);
-	return rc;
-}
-
-/* Blocks stay where they are: their space goes back to the host. */
-static int vdi_discard(struct img *img, uint64_t off, uint64_t len, uint64_t *done)
-{
-	struct img_extent e;
-	int rc = vdi_map(img, off, len, &e);
-
-	if (rc)
-		return rc;
-	if (e.kind == IMG_DATA)
-		file_discard(e.file, e.file_off, e.len);
-	*done = e.len;
-	return 0;
+	return blockmap_map(&v->m, v->block_size, map_block, v, off, len, e);
 }
 
 const struct img_format img_vdi = {
@@ -419,7 +378,7 @@ const struct img_format img_vdi = {
 	.link = vdi_link,
 	.unalloc = vdi_unalloc,
 	.zero = vdi_zero,
-	.discard = vdi_discard,
+	.discard = blockmap_discard,
 	.flush = vdi_flush,
 	.create = vdi_create,
 	.measure = vdi_measure,

@@ -15,7 +15,7 @@
 #include "base/bits.h"
 #include "base/bytes.h"
 #include "img/img_int.h"
-#include "img/meta.h"
+#include "img/blockmap.h"
 #include "base/guid.h"
 
 #define VDI_MAGIC 0xbeda107f
@@ -76,9 +76,7 @@ struct vdi {
 	uint64_t map_off, data_off;
 	uint64_t room; /* blocks that the file has space for */
 
-	pthread_mutex_t flush_lock;
-	pthread_mutex_t lock;
-	struct meta_pages pages;
+	struct blockmap m;
 	uint8_t *used;     /* writable: a bit per place for a block in the file */
 	uint64_t used_len; /* bytes of it */
 	uint64_t next;     /* no place from here on is used */

@@ -107,35 +107,24 @@ int vdi_begin_write(struct img *img)
 
 /* ---- writing back ---- */
 
-int vdi_write_all(struct vdi *v, bool durable)
+/* Other programs put new blocks behind the number of those in use: it is never too small. */
+static int count_write(void *ctx)
 {
-	struct meta_list l;
-	bool count;
+	struct vdi *v = ctx;
 	int rc;
 
-	pthread_mutex_lock(&v->flush_lock);
-	pthread_mutex_lock(&v->lock);
-	rc = meta_list_take(&v->pages, &l);
-	count = !rc && v->next > v->count_on_disk;
-	if (count) { /* other programs put new blocks behind it: it is never too small */
-		v->h.n_used = le32_make((uint32_t)v->next);
-		rc = vdi_header_write(v);
-		if (!rc)
-			v->count_on_disk = (uint32_t)v->next;
-	}
-	pthread_mutex_unlock(&v->lock);
-	if (!rc && (l.n || durable))
-		rc = file_sync(v->file);
+	if (v->next <= v->count_on_disk)
+		return 0;
+	v->h.n_used = le32_make((uint32_t)v->next);
+	rc = vdi_header_write(v);
 	if (!rc)
-		rc = meta_list_write(v->file, &l);
-	if (!rc && l.n && durable)
-		rc = file_sync(v->file);
-	pthread_mutex_lock(&v->lock);
-	meta_list_done(&v->pages, &l, rc);
-	pthread_mutex_unlock(&v->lock);
-	meta_list_free(&l);
-	pthread_mutex_unlock(&v->flush_lock);
+		v->count_on_disk = (uint32_t)v->next;
 	return rc;
+}
+
+int vdi_write_all(struct vdi *v, bool durable)
+{
+	return blockmap_flush(&v->m, durable, count_write, v);
 }
 
 int vdi_flush(struct img *img)
@@ -151,17 +140,12 @@ int vdi_entry_set(struct vdi *v, uint64_t block, uint32_t entry)
 
 	if (block >= v->n_blocks)
 		return -EIO;
-	return meta_write(&v->pages, v->map_off + block * 4, &e, sizeof(e));
+	return meta_write(&v->m.pages, v->map_off + block * 4, &e, sizeof(e));
 }
 
 static int step_begin(struct vdi *v)
 {
-	bool pressed;
-
-	pthread_mutex_lock(&v->lock);
-	pressed = meta_pages_pressed(&v->pages);
-	pthread_mutex_unlock(&v->lock);
-	return pressed ? vdi_write_all(v, false) : 0;
+	return blockmap_pressed(&v->m) ? vdi_write_all(v, false) : 0;
 }
 
 /* Up to n free places in a row from *first on. */
@@ -188,7 +172,7 @@ int vdi_alloc(struct img *img, uint64_t off, uint64_t len, struct img_place *p)
 		return rc;
 	if (v->extra)
 		n = 1; /* there is something between them */
-	pthread_mutex_lock(&v->lock);
+	pthread_mutex_lock(&v->m.lock);
 	n = places_find(v, n, &first);
 	virgin = v->room;
 	if (first + n >= VDI_ZERO)
@@ -199,7 +183,7 @@ int vdi_alloc(struct img *img, uint64_t off, uint64_t len, struct img_place *p)
 		rc = vdi_place_use(v, first + i, true);
 	if (!rc)
 		v->scan = first + n;
-	pthread_mutex_unlock(&v->lock);
+	pthread_mutex_unlock(&v->m.lock);
 	*p = (struct img_place){
 		.len = n * v->block_size,
 		.file_off = vdi_place_off(v, first),
@@ -225,14 +209,14 @@ int vdi_link(struct img *img, uint64_t off, const struct img_place *p)
 
 	if (rc)
 		return rc;
-	pthread_mutex_lock(&v->lock);
+	pthread_mutex_lock(&v->m.lock);
 	rc = vdi_entry(v, block, &old); /* all are alike */
 	for (; i < n && !rc; i++)
 		rc = vdi_entry_set(v, block + i, (uint32_t)(place + i));
 	/* What was set is in memory: setting it again cannot fail. */
 	for (; rc && i > 0; i--)
 		vdi_entry_set(v, block + i - 1, old);
-	pthread_mutex_unlock(&v->lock);
+	pthread_mutex_unlock(&v->m.lock);
 	return rc;
 }
 
@@ -241,35 +225,32 @@ void vdi_unalloc(struct img *img, const struct img_place *p)
 	struct vdi *v = img->priv;
 	uint64_t n = p->len / v->block_size, place = place_at(v, p->file_off);
 
-	pthread_mutex_lock(&v->lock);
+	pthread_mutex_lock(&v->m.lock);
 	for (uint64_t i = 0; i < n; i++)
 		vdi_place_use(v, place + i, false);
-	pthread_mutex_unlock(&v->lock);
+	pthread_mutex_unlock(&v->m.lock);
 }
 
 /* ---- zeros ---- */
 
-/* In front of a parent, blocks that are nowhere need an entry that says so. */
+static int hide(void *ctx, uint64_t block)
+{
+	struct vdi *v = ctx;
+	uint32_t entry;
+	int rc = vdi_entry(v, block, &entry);
+
+	if (!rc && entry == VDI_FREE)
+		rc = vdi_entry_set(v, block, VDI_ZERO);
+	else if (!rc && entry != VDI_ZERO)
+		return 0;
+	return rc ? rc : 1;
+}
+
 int vdi_zero(struct img *img, uint64_t off, uint64_t len, bool unmap, uint64_t *done)
 {
 	struct vdi *v = img->priv;
-	uint64_t block = off / v->block_size, n = len / v->block_size, i = 0;
 	int rc = step_begin(v);
 
 	(void)unmap;
-	if (!img->has_backing)
-		return -EOPNOTSUPP;
-	pthread_mutex_lock(&v->lock);
-	for (; i < n && !rc; i++) {
-		uint32_t entry;
-
-		rc = vdi_entry(v, block + i, &entry);
-		if (!rc && entry != VDI_FREE && entry != VDI_ZERO)
-			break;
-		if (!rc && entry == VDI_FREE)
-			rc = vdi_entry_set(v, block + i, VDI_ZERO);
-	}
-	pthread_mutex_unlock(&v->lock);
-	*done = i * v->block_size;
-	return rc ? rc : i ? 0 : -EOPNOTSUPP;
+	return rc ? rc : blockmap_zero(&v->m, img, off, len, hide, v, done);
 }

@@ -426,8 +426,8 @@ static int bat_move(struct vhd *v, uint32_t n_blocks)
 	if (rc)
 		return rc;
 	v->data_end = at + len;
-	meta_pages_fini(&v->pages);
-	return meta_pages_init(&v->pages, v->file, 512);
+	meta_pages_fini(&v->m.pages);
+	return meta_pages_init(&v->m.pages, v->file, 512);
 }
 
 /* The table where it is: the new entries first. */
@@ -437,8 +437,8 @@ static int bat_extend(struct vhd *v, uint32_t n_blocks)
 	int rc = 0;
 
 	for (uint64_t i = v->n_blocks; i < n_blocks && !rc; i++) {
-		rc = meta_write(&v->pages, v->bat_off + i * 4, &none, sizeof(none));
-		if (!rc && meta_pages_pressed(&v->pages))
+		rc = meta_write(&v->m.pages, v->bat_off + i * 4, &none, sizeof(none));
+		if (!rc && meta_pages_pressed(&v->m.pages))
 			rc = vhd_write_all(v, false);
 	}
 	if (!rc)

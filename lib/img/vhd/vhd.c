@@ -196,9 +196,7 @@ static int vhd_open(struct img *img, struct err *err)
 	img->priv = v;
 	v->img = img;
 	v->file = img->file;
-	pthread_mutex_init(&v->flush_lock, NULL);
-	pthread_mutex_init(&v->lock, NULL);
-	if (meta_pages_init(&v->pages, v->file, 512))
+	if (blockmap_init(&v->m, v->file, 512))
 		return err_set(err, ENOMEM, "no memory to open '%s'", img->path);
 	rc = vhd_footer_find(v, err);
 	if (rc)
@@ -229,9 +227,7 @@ static int vhd_close(struct img *img)
 		return 0;
 	if (!img->read_only && !img->discard_all && atomic_load(&img->writing))
 		rc = vhd_write_all(v, true);
-	meta_pages_fini(&v->pages);
-	pthread_mutex_destroy(&v->lock);
-	pthread_mutex_destroy(&v->flush_lock);
+	blockmap_fini(&v->m);
 	free(v);
 	img->priv = NULL;
 	return rc;
@@ -274,7 +270,7 @@ int vhd_entry(struct vhd *v, uint64_t block, uint32_t *sector)
 
 	if (block >= v->n_blocks)
 		return -EIO;
-	rc = meta_read(&v->pages, v->bat_off + block * 4, &e, sizeof(e));
+	rc = meta_read(&v->m.pages, v->bat_off + block * 4, &e, sizeof(e));
 	*sector = be32_get(e);
 	return rc;
 }
@@ -293,7 +289,7 @@ static int bits_run(struct vhd *v, uint64_t bits_off, uint64_t at, uint64_t n,
 	while (i < n) {
 		struct meta_page *p;
 		uint64_t bit = at + i;
-		int rc = meta_page_get(&v->pages, bits_off + bit / 8, &p);
+		int rc = meta_page_get(&v->m.pages, bits_off + bit / 8, &p);
 		uint8_t byte;
 
 		if (rc)
@@ -313,18 +309,27 @@ static int bits_run(struct vhd *v, uint64_t bits_off, uint64_t at, uint64_t n,
 	return 0;
 }
 
-/* A block that is in the file. */
-static int map_block(struct vhd *v, uint32_t sector, uint64_t block, uint64_t in,
-		     uint64_t len, struct img_extent *e)
+static int map_block(void *ctx, uint64_t block, uint64_t in, uint64_t len,
+		     struct img_extent *e)
 {
-	uint64_t bits_off = sector * 512ull, first = in / 512, run, n;
+	struct vhd *v = ctx;
+	uint64_t bits_off, first = in / 512, run;
 	bool set = false;
-	int rc;
+	uint32_t sector;
+	int rc = vhd_entry(v, block, &sector);
 
+	*e = (struct img_extent){
+		.kind = v->img->has_backing ? IMG_BACKING : IMG_ZERO,
+		.grain = 512,
+		.file = v->file,
+		.len = len,
+	};
+	if (rc || sector == VHD_FREE)
+		return rc;
+	bits_off = sector * 512ull;
 	if (!range_ok(bits_off, v->bits_len + vhd_block_len(v, block), v->data_end))
 		return -EIO;
-	n = (in + len + 511) / 512 - first;
-	rc = bits_run(v, bits_off, first, n, &run, &set);
+	rc = bits_run(v, bits_off, first, (in + len + 511) / 512 - first, &run, &set);
 	if (rc)
 		return rc;
 	e->len = min_u64(len, (first + run) * 512 - in);
@@ -336,32 +341,9 @@ static int map_block(struct vhd *v, uint32_t sector, uint64_t block, uint64_t in
 	return 0;
 }
 
-static int map_locked(struct vhd *v, uint64_t off, uint64_t len, struct img_extent *e)
-{
-	uint64_t block = off / v->block_size, in = off % v->block_size, n;
-	uint32_t sector;
-	int rc = vhd_entry(v, block, &sector);
-
-	*e = (struct img_extent){
-		.kind = v->img->has_backing ? IMG_BACKING : IMG_ZERO,
-		.grain = 512,
-		.file = v->file,
-	};
-	n = v->block_size - in;
-	if (rc)
-		return rc;
-	if (sector != VHD_FREE)
-		return map_block(v, sector, block, in, min_u64(n, len), e);
-	for (; n < len && !vhd_entry(v, ++block, &sector) && sector == VHD_FREE;)
-		n += v->block_size;
-	e->len = min_u64(n, len);
-	return 0;
-}
-
 int vhd_map(struct img *img, uint64_t off, uint64_t len, struct img_extent *e)
 {
 	struct vhd *v = img->priv;
-	int rc;
 
 	if (v->type == VHD_FIXED) {
 		*e = (struct img_extent){
@@ -374,28 +356,7 @@ int vhd_map(struct img *img, uint64_t off, uint64_t len, struct img_extent *e)
 		};
 		return 0;
 	}
-	pthread_mutex_lock(&v->lock);
-	rc = map_locked(v, off, len, e);
-	pthread_mutex_unlock(&v->lock);
-	return rc;
-}
-
-/* What is there stays there: its space goes back to the host. */
-static int vhd_discard(struct img *img, uint64_t off, uint64_t len, uint64_t *done)
-{
-	struct img_extent e;
-	int rc;
-
-	*done = len;
-	if (off >= img->size)
-		return 0;
-	rc = vhd_map(img, off, min_u64(len, img->size - off), &e);
-	if (rc)
-		return rc;
-	if (e.kind == IMG_DATA)
-		file_discard(e.file, e.file_off, e.len);
-	*done = off + e.len < img->size ? e.len : len;
-	return 0;
+	return blockmap_map(&v->m, v->block_size, map_block, v, off, len, e);
 }
 
 const struct img_format img_vhd = {
@@ -415,7 +376,7 @@ const struct img_format img_vhd = {
 	.alloc = vhd_alloc,
 	.link = vhd_link,
 	.unalloc = vhd_unalloc,
-	.discard = vhd_discard,
+	.discard = blockmap_discard,
 	.flush = vhd_flush,
 	.create = vhd_create,
 	.measure = vhd_measure,

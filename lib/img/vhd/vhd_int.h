@@ -19,7 +19,7 @@
 
 #include "base/bytes.h"
 #include "img/img_int.h"
-#include "img/meta.h"
+#include "img/blockmap.h"
 #include "base/guid.h"
 
 enum { VHD_FIXED = 2, VHD_DYNAMIC = 3, VHD_DIFF = 4 };
@@ -89,9 +89,7 @@ struct vhd {
 	bool from_copy; /* the footer at the end is not valid */
 	uint32_t footer_len;
 
-	pthread_mutex_t flush_lock;
-	pthread_mutex_t lock;
-	struct meta_pages pages;    /* of 512 bytes: of the table and of blocks' bits */
+	struct blockmap m;          /* of 512 bytes: of the table and of blocks' bits */
 	uint64_t spare[VHD_SPARES]; /* places of writes that failed */
 	unsigned n_spare;
 };

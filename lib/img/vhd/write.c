@@ -90,25 +90,7 @@ int vhd_blocks_check(struct vhd *v, struct err *err)
 
 int vhd_write_all(struct vhd *v, bool durable)
 {
-	struct meta_list l;
-	int rc;
-
-	pthread_mutex_lock(&v->flush_lock);
-	pthread_mutex_lock(&v->lock);
-	rc = meta_list_take(&v->pages, &l);
-	pthread_mutex_unlock(&v->lock);
-	if (!rc && (l.n || durable))
-		rc = file_sync(v->file);
-	if (!rc)
-		rc = meta_list_write(v->file, &l);
-	if (!rc && l.n && durable)
-		rc = file_sync(v->file);
-	pthread_mutex_lock(&v->lock);
-	meta_list_done(&v->pages, &l, rc);
-	pthread_mutex_unlock(&v->lock);
-	meta_list_free(&l);
-	pthread_mutex_unlock(&v->flush_lock);
-	return rc;
+	return blockmap_flush(&v->m, durable, NULL, NULL);
 }
 
 int vhd_flush(struct img *img)
@@ -131,12 +113,7 @@ int vhd_begin_write(struct img *img)
 
 static int step_begin(struct vhd *v)
 {
-	bool pressed;
-
-	pthread_mutex_lock(&v->lock);
-	pressed = meta_pages_pressed(&v->pages);
-	pthread_mutex_unlock(&v->lock);
-	return pressed ? vhd_write_all(v, false) : 0;
+	return blockmap_pressed(&v->m) ? vhd_write_all(v, false) : 0;
 }
 
 /* ---- new blocks ---- */
@@ -147,7 +124,7 @@ int vhd_entry_set(struct vhd *v, uint64_t block, uint32_t sector)
 
 	if (block >= v->n_blocks)
 		return -EIO;
-	return meta_write(&v->pages, v->bat_off + block * 4, &e, sizeof(e));
+	return meta_write(&v->m.pages, v->bat_off + block * 4, &e, sizeof(e));
 }
 
 /* The bits of a new block: nothing is there yet, or everything, when it cannot have a parent. */
@@ -213,7 +190,7 @@ static int alloc_locked(struct vhd *v, uint64_t off, uint64_t len, struct img_pl
 	rc = block_new(v, &at, &p->zero);
 	if (rc)
 		return rc;
-	meta_pages_forget(&v->pages, at, v->bits_len);
+	meta_pages_forget(&v->m.pages, at, v->bits_len);
 	p->fresh = true;
 	p->len = min_u64(len, v->block_size - in);
 	p->file_off = at + v->bits_len + in;
@@ -242,9 +219,9 @@ int vhd_alloc(struct img *img, uint64_t off, uint64_t len, struct img_place *p)
 	*p = (struct img_place){.file = v->file};
 	if (rc)
 		return rc;
-	pthread_mutex_lock(&v->lock);
+	pthread_mutex_lock(&v->m.lock);
 	rc = alloc_locked(v, off, len, p);
-	pthread_mutex_unlock(&v->lock);
+	pthread_mutex_unlock(&v->m.lock);
 	return rc ? rc : fill_rest(v, p, off % v->block_size);
 }
 
@@ -254,7 +231,7 @@ static int bits_set(struct vhd *v, uint64_t bits_off, uint64_t first, uint64_t n
 {
 	for (uint64_t i = first; i < first + n;) {
 		struct meta_page *p;
-		int rc = meta_page_get(&v->pages, bits_off + i / 8, &p);
+		int rc = meta_page_get(&v->m.pages, bits_off + i / 8, &p);
 		uint8_t *byte;
 
 		if (rc)
@@ -267,7 +244,7 @@ static int bits_set(struct vhd *v, uint64_t bits_off, uint64_t first, uint64_t n
 			*byte |= (uint8_t)(0x80 >> i % 8);
 			i++;
 		}
-		meta_page_dirty(&v->pages, p);
+		meta_page_dirty(&v->m.pages, p);
 	}
 	return 0;
 }
@@ -280,12 +257,12 @@ int vhd_link(struct img *img, uint64_t off, const struct img_place *p)
 
 	if (rc)
 		return rc;
-	pthread_mutex_lock(&v->lock);
+	pthread_mutex_lock(&v->m.lock);
 	if (!p->fresh || v->type == VHD_DIFF)
 		rc = bits_set(v, bits_off, in / 512, (p->len + 511) / 512);
 	if (!rc && p->fresh)
 		rc = vhd_entry_set(v, off / v->block_size, (uint32_t)(bits_off / 512));
-	pthread_mutex_unlock(&v->lock);
+	pthread_mutex_unlock(&v->m.lock);
 	return rc;
 }
 
@@ -298,9 +275,9 @@ void vhd_unalloc(struct img *img, const struct img_place *p)
 
 	if (!p->fresh || v->type == VHD_DIFF)
 		return;
-	pthread_mutex_lock(&v->lock);
+	pthread_mutex_lock(&v->m.lock);
 	last = v->data_end - v->block_size;
 	if (v->n_spare < VHD_SPARES && p->file_off >= last && p->file_off < v->data_end)
 		v->spare[v->n_spare++] = last - v->bits_len;
-	pthread_mutex_unlock(&v->lock);
+	pthread_mutex_unlock(&v->m.lock);
 }

@@ -135,7 +135,7 @@ static int span_copy(struct vhdx *v, const struct span *s, uint64_t to)
 	if (!rc)
 		rc = vhdx_entry_set(v, s->index, to << 20 | VHDX_STATE(e));
 	if (!rc && is_bitmap(v, s->index))
-		meta_pages_forget(&v->pages, to * VHDX_MB, len);
+		meta_pages_forget(&v->m.pages, to * VHDX_MB, len);
 	return rc;
 }
 
@@ -191,7 +191,7 @@ int vhdx_compact(struct vhdx *v)
 	for (size_t i = 0; i <= last && i < s.n; i++)
 		end = max_u64(end, s.v[i].end);
 	for (size_t i = last + 1; i < s.n && !rc; i++)
-		meta_pages_forget(&v->pages, s.v[i].at * VHDX_MB,
+		meta_pages_forget(&v->m.pages, s.v[i].at * VHDX_MB,
 				  is_bitmap(v, s.v[i].index) ? VHDX_MB : 0);
 	free(s.v);
 	if (rc || file_is_device(v->file) || end * VHDX_MB >= v->end)

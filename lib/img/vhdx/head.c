@@ -235,7 +235,7 @@ static int meta_bytes(struct vhdx *v, uint64_t off, void *buf, uint64_t len)
 	while (len && !rc) {
 		uint32_t n = (uint32_t)min_u64(len, VHDX_PAGE - off % VHDX_PAGE);
 
-		rc = meta_read(&v->pages, off, p, n);
+		rc = meta_read(&v->m.pages, off, p, n);
 		off += n;
 		p += n;
 		len -= n;

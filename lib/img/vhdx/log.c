@@ -202,7 +202,7 @@ static int page_put(struct vhdx *v, uint64_t off, const struct vhdx_log_desc *d,
 		    const struct vhdx_log_data *data)
 {
 	struct meta_page *p;
-	int rc = meta_page_get(&v->pages, off, &p);
+	int rc = meta_page_get(&v->m.pages, off, &p);
 
 	if (rc)
 		return rc;
@@ -213,7 +213,7 @@ static int page_put(struct vhdx *v, uint64_t off, const struct vhdx_log_desc *d,
 	} else {
 		memset(p->data, 0, VHDX_PAGE);
 	}
-	meta_page_dirty(&v->pages, p);
+	meta_page_dirty(&v->m.pages, p);
 	return 0;
 }
 
@@ -319,7 +319,7 @@ int vhdx_log_check_places(struct vhdx *v, struct err *err)
 
 	if (!v->replayed)
 		return 0;
-	rc = meta_list_take(&v->pages, &l);
+	rc = meta_list_take(&v->m.pages, &l);
 	if (rc)
 		return err_set(err, ENOMEM, "no memory to open '%s'", v->img->path);
 	for (size_t i = 0; i < l.n && !rc; i++)
@@ -328,7 +328,7 @@ int vhdx_log_check_places(struct vhdx *v, struct err *err)
 				     "the log of '%s' changes more than tables: it can "
 				     "be read when that is done, open it for writing",
 				     v->img->path);
-	meta_list_done(&v->pages, &l, true); /* they stay in memory */
+	meta_list_done(&v->m.pages, &l, true); /* they stay in memory */
 	meta_list_free(&l);
 	return rc;
 }

@@ -13,7 +13,7 @@ static int size_write(struct vhdx *v, uint64_t size)
 	int rc = 0;
 
 	for (unsigned i = 0; i < sizeof(raw) && !rc; i++)
-		rc = meta_write(&v->pages, v->size_at + i, &raw.b[i], 1);
+		rc = meta_write(&v->m.pages, v->size_at + i, &raw.b[i], 1);
 	return rc ? rc : vhdx_write_all(v, true);
 }
 
@@ -55,8 +55,8 @@ static int bat_move(struct vhdx *v, uint64_t len)
 	v->bat_off = at;
 	v->bat_len = len;
 	rc = vhdx_regions_write(v);
-	meta_pages_fini(&v->pages);
-	return rc ? rc : meta_pages_init(&v->pages, v->file, VHDX_PAGE);
+	meta_pages_fini(&v->m.pages);
+	return rc ? rc : meta_pages_init(&v->m.pages, v->file, VHDX_PAGE);
 }
 
 /* Entries that come into use: of blocks that are not there, or (fixed) of new ones. */
@@ -80,7 +80,7 @@ static int entries_begin(struct vhdx *v, uint64_t from, uint64_t n_entries)
 			v->end = end;
 		}
 		rc = vhdx_entry_set(v, i, e);
-		if (!rc && meta_pages_pressed(&v->pages))
+		if (!rc && meta_pages_pressed(&v->m.pages))
 			rc = vhdx_write_all(v, false);
 	}
 	return rc ? rc : vhdx_write_all(v, true);
@@ -114,7 +114,7 @@ static int shrink(struct vhdx *v, uint64_t size, uint64_t n_blocks)
 
 	for (uint64_t i = n; i < v->n_entries && !rc; i++) {
 		rc = vhdx_entry_set(v, i, 0);
-		if (!rc && meta_pages_pressed(&v->pages))
+		if (!rc && meta_pages_pressed(&v->m.pages))
 			rc = vhdx_write_all(v, false);
 	}
 	if (!rc)

@@ -41,9 +41,7 @@ static int vhdx_open(struct img *img, struct err *err)
 	img->priv = v;
 	v->img = img;
 	v->file = img->file;
-	pthread_mutex_init(&v->flush_lock, NULL);
-	pthread_mutex_init(&v->lock, NULL);
-	rc = meta_pages_init(&v->pages, v->file, VHDX_PAGE);
+	rc = blockmap_init(&v->m, v->file, VHDX_PAGE);
 	if (!rc)
 		rc = file_read(v->file, mark, 0, sizeof(mark));
 	if (rc)
@@ -73,9 +71,7 @@ static int vhdx_close(struct img *img)
 	if (!img->read_only && !img->discard_all &&
 	    (v->fixing || atomic_load(&img->writing)))
 		rc = vhdx_finish(v);
-	meta_pages_fini(&v->pages);
-	pthread_mutex_destroy(&v->lock);
-	pthread_mutex_destroy(&v->flush_lock);
+	blockmap_fini(&v->m);
 	free(v);
 	img->priv = NULL;
 	return rc;
@@ -129,7 +125,7 @@ int vhdx_entry(struct vhdx *v, uint64_t index, uint64_t *e)
 
 	if (index >= v->n_entries)
 		return -EIO;
-	rc = meta_read(&v->pages, v->bat_off + index * 8, &raw, sizeof(raw));
+	rc = meta_read(&v->m.pages, v->bat_off + index * 8, &raw, sizeof(raw));
 	*e = le64_get(raw);
 	return rc;
 }
@@ -140,7 +136,7 @@ int vhdx_entry_set(struct vhdx *v, uint64_t index, uint64_t e)
 
 	if (index >= v->n_entries)
 		return -EIO;
-	return meta_write(&v->pages, v->bat_off + index * 8, &raw, sizeof(raw));
+	return meta_write(&v->m.pages, v->bat_off + index * 8, &raw, sizeof(raw));
 }
 
 /* ---- mapping ---- */
@@ -168,7 +164,7 @@ static int bits_run(struct vhdx *v, uint64_t bits_off, uint64_t at, uint64_t n,
 	while (i < n) {
 		uint64_t bit = at + i, pos = bits_off + bit / 8;
 		struct meta_page *p;
-		int rc = meta_page_get(&v->pages, pos, &p);
+		int rc = meta_page_get(&v->m.pages, pos, &p);
 		uint8_t byte;
 
 		if (rc)
@@ -214,9 +210,10 @@ static int map_partial(struct vhdx *v, uint64_t block, uint64_t in, uint64_t len
 }
 
 /* Block `block`, from byte `in` of it on. */
-static int map_block(struct vhdx *v, uint64_t block, uint64_t in, uint64_t len,
+static int map_block(void *ctx, uint64_t block, uint64_t in, uint64_t len,
 		     struct img_extent *e)
 {
+	struct vhdx *v = ctx;
 	uint64_t entry, there;
 	int rc = vhdx_entry(v, vhdx_block_index(v, block), &entry);
 
@@ -226,7 +223,7 @@ static int map_block(struct vhdx *v, uint64_t block, uint64_t in, uint64_t len,
 		.kind = IMG_ZERO,
 		.grain = v->block_size,
 		.file = v->file,
-		.len = min_u64(len, v->block_size - in),
+		.len = len,
 	};
 	switch (VHDX_STATE(entry)) {
 	case VHDX_NOT_PRESENT:
@@ -253,54 +250,11 @@ static int map_block(struct vhdx *v, uint64_t block, uint64_t in, uint64_t len,
 						 : 0;
 }
 
-static int map_locked(struct vhdx *v, uint64_t off, uint64_t len, struct img_extent *e)
-{
-	uint64_t block = off / v->block_size, in = off % v->block_size;
-	int rc = map_block(v, block, in, len, e);
-
-	if (rc || e->len < v->block_size - in)
-		return rc;
-	while (e->len < len) {
-		struct img_extent next;
-
-		if (map_block(v, ++block, 0, len - e->len, &next) ||
-		    next.kind != e->kind || next.grain != e->grain ||
-		    (e->kind == IMG_DATA && next.file_off != e->file_off + e->len))
-			break;
-		e->len += next.len;
-		if (next.len < v->block_size)
-			break;
-	}
-	return 0;
-}
-
 int vhdx_map(struct img *img, uint64_t off, uint64_t len, struct img_extent *e)
 {
 	struct vhdx *v = img->priv;
-	int rc;
 
-	pthread_mutex_lock(&v->lock);
-	rc = map_locked(v, off, len, e);
-	pthread_mutex_unlock(&v->lock);
-	return rc;
-}
-
-/* Blocks stay where they are: their space goes back to the host. */
-static int vhdx_discard(struct img *img, uint64_t off, uint64_t len, uint64_t *done)
-{
-	struct img_extent e;
-	int rc;
-
-	*done = len;
-	if (off >= img->size)
-		return 0;
-	rc = vhdx_map(img, off, min_u64(len, img->size - off), &e);
-	if (rc)
-		return rc;
-	if (e.kind == IMG_DATA)
-		file_discard(e.file, e.file_off, e.len);
-	*done = off + e.len < img->size ? e.len : len;
-	return 0;
+	return blockmap_map(&v->m, v->block_size, map_block, v, off, len, e);
 }
 
 const struct img_format img_vhdx = {
@@ -320,7 +274,7 @@ const struct img_format img_vhdx = {
 	.link = vhdx_link,
 	.unalloc = vhdx_unalloc,
 	.zero = vhdx_zero,
-	.discard = vhdx_discard,
+	.discard = blockmap_discard,
 	.flush = vhdx_flush,
 	.create = vhdx_create,
 	.measure = vhdx_measure,

@@ -19,7 +19,7 @@
 
 #include "base/bytes.h"
 #include "img/img_int.h"
-#include "img/meta.h"
+#include "img/blockmap.h"
 #include "base/guid.h"
 
 #define VHDX_MB (1u << 20)
@@ -154,10 +154,8 @@ struct vhdx {
 	uint64_t used_end; /* check: of the last block, MiB */
 	bool fixing;       /* tables were repaired: the log may be in use */
 
-	pthread_mutex_t flush_lock;
-	pthread_mutex_t lock;
-	struct meta_pages pages; /* of BAT and sector bitmap blocks */
-	uint64_t end;            /* of the file, whole MiB: new blocks go there */
+	struct blockmap m; /* of BAT and sector bitmap blocks */
+	uint64_t end;      /* of the file, whole MiB: new blocks go there */
 
 	/* log; flush_lock */
 	uint64_t log_at; /* where the next entry goes, relative */
@@ -222,7 +220,7 @@ int vhdx_check_backing(struct img *img, struct err *err);
 
 /* ---- vhdx_log.c ---- */
 
-/* Brings what the log has into v->pages; v->replayed says how many entries there were. */
+/* Brings what the log has into v->m.pages; v->replayed says how many entries there were. */
 int vhdx_log_read(struct vhdx *v, struct err *err);
 /* Is all that it has in tables? Then reading works without writing it to the file. */
 int vhdx_log_check_places(struct vhdx *v, struct err *err);

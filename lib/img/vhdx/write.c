@@ -46,12 +46,12 @@ int vhdx_replay(struct vhdx *v, struct err *err)
 	if (!rc && v->replay_file_len > file_size(v->file) && !file_is_device(v->file))
 		rc = file_truncate(v->file, v->replay_file_len);
 	if (!rc)
-		rc = meta_list_take(&v->pages, &l);
+		rc = meta_list_take(&v->m.pages, &l);
 	if (!rc)
 		rc = meta_list_write(v->file, &l);
 	if (!rc)
 		rc = file_sync(v->file);
-	meta_list_done(&v->pages, &l, rc);
+	meta_list_done(&v->m.pages, &l, rc);
 	meta_list_free(&l);
 	if (!rc) {
 		memset(&v->header.log, 0, sizeof(v->header.log));
@@ -159,11 +159,11 @@ int vhdx_write_all(struct vhdx *v, bool durable)
 	struct meta_list l;
 	int rc;
 
-	pthread_mutex_lock(&v->flush_lock);
-	pthread_mutex_lock(&v->lock);
-	rc = meta_list_take(&v->pages, &l);
+	pthread_mutex_lock(&v->m.flush_lock);
+	pthread_mutex_lock(&v->m.lock);
+	rc = meta_list_take(&v->m.pages, &l);
 	v->log_file_len = v->end;
-	pthread_mutex_unlock(&v->lock);
+	pthread_mutex_unlock(&v->m.lock);
 	if (!rc && (l.n || durable)) {
 		rc = file_sync(v->file);
 		if (!rc)
@@ -171,11 +171,11 @@ int vhdx_write_all(struct vhdx *v, bool durable)
 	}
 	for (size_t i = 0; i < l.n && !rc; i += room)
 		rc = vhdx_log_write(v, &l, i, min_u64(room, l.n - i));
-	pthread_mutex_lock(&v->lock);
-	meta_list_done(&v->pages, &l, rc);
-	pthread_mutex_unlock(&v->lock);
+	pthread_mutex_lock(&v->m.lock);
+	meta_list_done(&v->m.pages, &l, rc);
+	pthread_mutex_unlock(&v->m.lock);
 	meta_list_free(&l);
-	pthread_mutex_unlock(&v->flush_lock);
+	pthread_mutex_unlock(&v->m.flush_lock);
 	return rc;
 }
 
@@ -200,12 +200,7 @@ int vhdx_finish(struct vhdx *v)
 
 static int step_begin(struct vhdx *v)
 {
-	bool pressed;
-
-	pthread_mutex_lock(&v->lock);
-	pressed = meta_pages_pressed(&v->pages);
-	pthread_mutex_unlock(&v->lock);
-	return pressed ? vhdx_write_all(v, false) : 0;
+	return blockmap_pressed(&v->m) ? vhdx_write_all(v, false) : 0;
 }
 
 /* ---- new blocks ---- */
@@ -239,9 +234,9 @@ int vhdx_alloc(struct img *img, uint64_t off, uint64_t len, struct img_place *p)
 	*p = (struct img_place){.file = v->file};
 	if (rc)
 		return rc;
-	pthread_mutex_lock(&v->lock);
+	pthread_mutex_lock(&v->m.lock);
 	rc = alloc_locked(v, off, len, p);
-	pthread_mutex_unlock(&v->lock);
+	pthread_mutex_unlock(&v->m.lock);
 	return rc;
 }
 
@@ -267,7 +262,7 @@ static int bits_set(struct vhdx *v, uint64_t bits_off, uint64_t first, uint64_t 
 	for (uint64_t i = first; i < first + n;) {
 		uint64_t pos = bits_off + i / 8;
 		struct meta_page *p;
-		int rc = meta_page_get(&v->pages, pos, &p);
+		int rc = meta_page_get(&v->m.pages, pos, &p);
 		uint8_t *byte;
 
 		if (rc)
@@ -282,7 +277,7 @@ static int bits_set(struct vhdx *v, uint64_t bits_off, uint64_t first, uint64_t 
 			*byte = set ? *byte | bit : *byte & (uint8_t)~bit;
 			i++;
 		}
-		meta_page_dirty(&v->pages, p);
+		meta_page_dirty(&v->m.pages, p);
 	}
 	return 0;
 }
@@ -334,9 +329,9 @@ int vhdx_link(struct img *img, uint64_t off, const struct img_place *p)
 
 	if (rc)
 		return rc;
-	pthread_mutex_lock(&v->lock);
+	pthread_mutex_lock(&v->m.lock);
 	rc = whole ? link_whole(v, off, p) : link_part(v, off, p);
-	pthread_mutex_unlock(&v->lock);
+	pthread_mutex_unlock(&v->m.lock);
 	return rc;
 }
 
@@ -347,40 +342,33 @@ void vhdx_unalloc(struct img *img, const struct img_place *p)
 
 	if (!p->fresh || p->file_off % VHDX_MB || p->len % v->block_size)
 		return;
-	pthread_mutex_lock(&v->lock);
+	pthread_mutex_lock(&v->m.lock);
 	if (p->file_off + p->len == v->end && !file_is_device(v->file) &&
 	    p->file_off >= v->log_file_len && !file_truncate(v->file, p->file_off))
 		v->end = p->file_off;
-	pthread_mutex_unlock(&v->lock);
+	pthread_mutex_unlock(&v->m.lock);
 }
 
 /* ---- zeros ---- */
 
-/* In front of a parent, blocks that are nowhere need an entry that says so. */
+static int hide(void *ctx, uint64_t block)
+{
+	struct vhdx *v = ctx;
+	uint64_t index = vhdx_block_index(v, block), e;
+	int rc = vhdx_entry(v, index, &e);
+
+	if (!rc && VHDX_STATE(e) == VHDX_NOT_PRESENT)
+		rc = vhdx_entry_set(v, index, VHDX_ZERO);
+	else if (!rc && VHDX_STATE(e) != VHDX_ZERO)
+		return 0;
+	return rc ? rc : 1;
+}
+
 int vhdx_zero(struct img *img, uint64_t off, uint64_t len, bool unmap, uint64_t *done)
 {
 	struct vhdx *v = img->priv;
-	uint64_t block = off / v->block_size, n = len / v->block_size, i = 0;
 	int rc = step_begin(v);
 
 	(void)unmap;
-	if (!img->has_backing)
-		return -EOPNOTSUPP;
-	if (rc)
-		return rc;
-	pthread_mutex_lock(&v->lock);
-	for (; i < n && !rc; i++) {
-		uint64_t index = vhdx_block_index(v, block + i), e;
-		unsigned state;
-
-		rc = vhdx_entry(v, index, &e);
-		state = VHDX_STATE(e);
-		if (!rc && state != VHDX_NOT_PRESENT && state != VHDX_ZERO)
-			break;
-		if (!rc && state == VHDX_NOT_PRESENT)
-			rc = vhdx_entry_set(v, index, VHDX_ZERO);
-	}
-	pthread_mutex_unlock(&v->lock);
-	*done = i * v->block_size;
-	return rc ? rc : i ? 0 : -EOPNOTSUPP;
+	return rc ? rc : blockmap_zero(&v->m, img, off, len, hide, v, done);
 }
