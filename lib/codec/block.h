@@ -21,7 +21,7 @@ struct codec_block {
 	 */
 	int (*unpack)(struct codec_work *w, const void *in, size_t in_len, void *out,
 		      size_t out_len);
-	/* The packed size; 0 when it would not fit in out_len. level 0: the codec's usual one. */
+	/* NULL: is only unpacked. The packed size; 0 when it would not fit in out_len. level 0: the codec's usual one. */
 	size_t (*pack)(struct codec_work *w, int level, const void *in, size_t in_len,
 		       void *out, size_t out_len);
 };
@@ -35,5 +35,10 @@ extern const struct codec_block codec_block_deflate;
 extern const struct codec_block codec_block_zlib;
 /* Zstandard frames (RFC 8878), one or several to a block. */
 extern const struct codec_block codec_block_zstd;
+/* What Apple's disk images have besides; these have no pack(). xz: whole .xz files. */
+extern const struct codec_block codec_block_adc;
+extern const struct codec_block codec_block_bzip2;
+extern const struct codec_block codec_block_lzfse;
+extern const struct codec_block codec_block_xz;
 
 #endif

@@ -26,8 +26,10 @@ static void unpack_stream(const uint8_t *data, size_t len)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-	static const struct codec_block *const blocks[] = {&codec_block_deflate,
-							   &codec_block_zstd};
+	static const struct codec_block *const blocks[] = {
+		&codec_block_deflate, &codec_block_zstd,  &codec_block_zlib,
+		&codec_block_adc,     &codec_block_bzip2, &codec_block_lzfse,
+		&codec_block_xz};
 	static uint8_t out[65536];
 	struct codec_work *w = codec_work_new();
 
