@@ -19,6 +19,7 @@ IMG_FORMAT(vmdk)
 IMG_FORMAT(parallels)
 IMG_FORMAT(bochs)
 IMG_FORMAT(cloop)
+IMG_FORMAT(dmg)
 
 /* the last: has no mark to find it by */
 IMG_FORMAT(raw)
