@@ -303,7 +303,8 @@ def main():
         for i, t in enumerate(tables):
             b = base64.encodebytes(t).decode().replace("\n", "\n\t\t\t\t")
             x += "\t\t\t<dict>\n\t\t\t\t<key>Attributes</key>\n\t\t\t\t<string>0x0050</string>\n\t\t\t\t<key>CFName</key>\n\t\t\t\t<string>whole disk (Apple_HFS : %d)</string>\n" % i
-            x += "\t\t\t\t<key>Data</key>\n\t\t\t\t<data>\n\t\t\t\t%s</data>\n\t\t\t\t<key>ID</key>\n\t\t\t\t<string>%d</string>\n\t\t\t</dict>\n" % (b, i)
+            x += "\t\t\t\t<key>Data</key>\n\t\t\t\t<data>\n\t\t\t\t%s</data>\n\t\t\t\t<key>ID</key>\n\t\t\t\t<string>%d</string>\n" % (b, i)
+            x += "\t\t\t\t<key>Name</key>\n\t\t\t\t<string>whole disk (Apple_HFS : %d)</string>\n\t\t\t</dict>\n" % i
         x += "\t\t</array>\n\t\t<key>plst</key>\n\t\t<array>\n\t\t\t<dict>\n\t\t\t\t<key>Data</key>\n\t\t\t\t<data>AAAA</data>\n\t\t\t</dict>\n\t\t</array>\n\t</dict>\n</dict>\n</plist>\n"
         xml = x.encode()
     at = len(blob)
