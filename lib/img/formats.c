@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/bits.h"
 #include "base/mem.h"
@@ -106,6 +108,29 @@ int format_probe_file(struct img_file *f, const char *path,
 		*fmt = format_probe(&p);
 	free(buf);
 	return rc;
+}
+
+bool img_fd_recognized(int fd)
+{
+	uint8_t *buf = mem_new(IMG_PROBE_LEN + IMG_TAIL_LEN, 1);
+	struct img_probe p = {.head = buf};
+	struct stat st;
+	bool is = false;
+
+	if (!buf || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size <= 0) {
+		free(buf);
+		return false;
+	}
+	p.size = (uint64_t)st.st_size;
+	p.head_len = min_u64(IMG_PROBE_LEN, p.size);
+	p.tail_len = min_u64(IMG_TAIL_LEN, p.size);
+	p.tail = buf + IMG_PROBE_LEN;
+	if (pread(fd, buf, p.head_len, 0) == (ssize_t)p.head_len &&
+	    pread(fd, buf + IMG_PROBE_LEN, p.tail_len, (off_t)(p.size - p.tail_len)) ==
+		    (ssize_t)p.tail_len)
+		is = format_probe(&p) != &img_raw;
+	free(buf);
+	return is;
 }
 
 /* ---- settings ---- */

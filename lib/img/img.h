@@ -68,6 +68,9 @@ struct img_piece {
 int img_open_pieces(int fd, const char *name, uint64_t size, struct img_piece *v,
 		    size_t n, struct img **out, struct err *err);
 
+/* Is the file recognized by its content as an image of some format (raw is none)? False also if it cannot be read. */
+bool img_fd_recognized(int fd);
+
 /* A nameless temporary file, on disk if possible: a descriptor, or -errno. */
 int img_temp_fd(struct err *err);
 

@@ -31,7 +31,7 @@ t 'data that begins later' peer pad=100 koly.data_off=0
 t 'runs of one sector' peer codec=zlib run=1
 t 'is recognized' says 'format dmg' "$imgio" -r x.dmg info
 $make x.dmg disk.raw codec=bzip2
-t 'what it is packed with' says bzip2 "$img" info x.dmg
+t 'one that begins with bzip2 is no bzip2 file' says 'file format: dmg' "$img" info x.dmg
 t 'converted' sh -c "$img convert -q -O qcow2 x.dmg y.qcow2 && qemu-img compare -q -f qcow2 -F raw y.qcow2 disk.raw"
 t 'is not written' fails 'can only be read' "$imgio" x.dmg write 0 512 1
 random() { $make x.dmg disk.raw codec=mixed run=64 && "$imgio" -r x.dmg cat >got.raw && cmp got.raw disk.raw; }
@@ -52,7 +52,8 @@ t 'a table that begins at 2^64 - 1' bad 'is damaged' mish.first=0xffffffffffffff
 t 'data that begins at 2^64 - 1' bad 'is damaged' koly.data_off=0xffffffffffffffff
 t 'a property list behind the end' bad 'its property list has' koly.xml_off=99999999
 t 'a property list of 2^40 bytes' bad 'its property list has' koly.xml_len=0x10000000000
-t 'no tables at all' bad 'no block tables' koly.xml_len=0
+t 'no tables at all' bad 'resource fork is damaged' koly.xml_len=0
+t 'a table without runs' bad 'no block tables' mish.n=0
 t 'a resource fork behind the end' bad 'its resource fork has' fork=1 koly.fork_off=99999999
 t 'a disk that is too short' bad 'is damaged' koly.sectors=5
 t 'a part of several' bad 'one of 3 parts' koly.segments=3

@@ -43,7 +43,7 @@ static int parse_image_opts(const char *text, struct common *o, const char **for
 
 /* ---- standard input, packed files ---- */
 
-/* Is the file packed as a whole? Formats' own marks are others. */
+/* Is the file packed as a whole? A disk image of Apple may begin with a packed run, its mark is at the end. */
 static bool is_packed(const char *path, int *fd)
 {
 	char head[8];
@@ -51,7 +51,7 @@ static bool is_packed(const char *path, int *fd)
 
 	*fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	n = *fd < 0 ? -1 : pread(*fd, head, sizeof(head), 0);
-	if (n > 0 && spool_is_packed(head, (size_t)n))
+	if (n > 0 && spool_is_packed(head, (size_t)n) && !img_fd_recognized(*fd))
 		return true;
 	if (*fd >= 0)
 		close(*fd);
