@@ -157,9 +157,10 @@ static int begin_image(struct img_target *t, const struct img_format *fmt,
 	return rc ? rc : img_open_made(t, fmt, &io, img, err);
 }
 
-int img_target_new(const char *path, const struct img_create_opts *opts,
-		   const struct img_plan *plan, struct img_target **out,
-		   struct img **img, struct err *err)
+/* `fd`: where it goes, or -1. */
+static int target_new(int fd, const char *path, const struct img_create_opts *opts,
+		      const struct img_plan *plan, struct img_target **out,
+		      struct img **img, struct err *err)
 {
 	struct img_create_opts o = *opts;
 	struct img_target *t = NEW(struct img_target);
@@ -170,7 +171,9 @@ int img_target_new(const char *path, const struct img_create_opts *opts,
 
 	*out = NULL;
 	*img = NULL;
-	if (!rc)
+	if (!rc && fd >= 0)
+		rc = target_begin_fd(t, fd, path, err);
+	else if (!rc)
 		rc = strcmp(path, "-") ? target_begin(t, path, &o, err)
 				       : target_begin_stdout(t, err);
 	if (!rc) {
@@ -185,6 +188,20 @@ int img_target_new(const char *path, const struct img_create_opts *opts,
 	}
 	*out = t;
 	return 0;
+}
+
+int img_target_new(const char *path, const struct img_create_opts *opts,
+		   const struct img_plan *plan, struct img_target **out,
+		   struct img **img, struct err *err)
+{
+	return target_new(-1, path, opts, plan, out, img, err);
+}
+
+int img_target_new_fd(int fd, const char *name, const struct img_create_opts *opts,
+		      const struct img_plan *plan, struct img_target **out,
+		      struct img **img, struct err *err)
+{
+	return target_new(fd, name, opts, plan, out, img, err);
 }
 
 int img_target_commit(struct img_target *t, struct img *img, struct err *err)

@@ -268,6 +268,11 @@ struct img_target;
 int img_target_new(const char *path, const struct img_create_opts *opts,
 		   const struct img_plan *plan, struct img_target **t, struct img **img,
 		   struct err *err);
+/* The same into an open file or pipe, from where it stands on, in one pass; `fd` stays the caller's. `name` is for
+ * messages, and must be valid until the image is closed. */
+int img_target_new_fd(int fd, const char *name, const struct img_create_opts *opts,
+		      const struct img_plan *plan, struct img_target **t,
+		      struct img **img, struct err *err);
 /* Does a new image read as zeros where nothing was written? Not so a device that holds a raw one. */
 bool img_starts_zero(const struct img *img);
 /* Closes the image, brings it to the disk, gives it its name. Ends `t` in any case. */

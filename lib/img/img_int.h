@@ -48,6 +48,8 @@ struct img_target {
 /* Begins one at `path`, which is borrowed: makes the main file. */
 int target_begin(struct img_target *t, const char *path,
 		 const struct img_create_opts *opts, struct err *err);
+/* Begins one that goes to a descriptor, from where that stands on, in one pass. `name`, for messages, is borrowed. */
+int target_begin_fd(struct img_target *t, int fd, const char *name, struct err *err);
 /* Begins one that goes to standard output. */
 int target_begin_stdout(struct img_target *t, struct err *err);
 /* Everything is written, and the image, if one was opened on it, closed: brings it to the disk and gives

@@ -211,19 +211,19 @@ int target_begin(struct img_target *t, const char *path,
 	return rc;
 }
 
-int target_begin_stdout(struct img_target *t, struct err *err)
+int target_begin_fd(struct img_target *t, int fd, const char *name, struct err *err)
 {
 	struct img_file_opts fo = {.no_lock = true, .stream = true};
-	struct target_file *tf = file_new("standard output", NULL);
+	struct target_file *tf = file_new(name, NULL);
 	int rc = 0;
 
-	*t = (struct img_target){.path = "standard output", .stream = true};
+	*t = (struct img_target){.path = name, .stream = true};
 	if (!tf)
 		return err_set(err, ENOMEM, "no memory");
 	tf->in_place = true;
-	tf->fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+	tf->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
 	if (tf->fd < 0)
-		rc = err_sys(err, errno, "cannot write to standard output");
+		rc = err_sys(err, errno, "cannot write to '%s'", name);
 	else
 		rc = file_open_fd(tf->fd, tf->final, &fo, &tf->file, err);
 	if (rc) {
@@ -233,6 +233,11 @@ int target_begin_stdout(struct img_target *t, struct err *err)
 	t->files = tf;
 	t->file = tf->file;
 	return 0;
+}
+
+int target_begin_stdout(struct img_target *t, struct err *err)
+{
+	return target_begin_fd(t, STDOUT_FILENO, "standard output", err);
 }
 
 int target_add_file(struct img_target *t, const char *name, struct img_file **out,

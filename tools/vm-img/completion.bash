@@ -11,6 +11,12 @@ _vm_img() {
 		mapfile -t COMPREPLY < <(compgen -W "$("$prog" formats 2>/dev/null | awk 'NR > 1 { print $1 }')" -- "$cur")
 		return
 		;;
+	-o | --to)
+		case $cmd in import | export) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;; esac
+		;;&
+	--os) mapfile -t COMPREPLY < <(compgen -W 'other linux debian ubuntu rhel windows7' -- "$cur"); return ;;
+	--firmware) mapfile -t COMPREPLY < <(compgen -W 'bios efi' -- "$cur"); return ;;
+	--bus) mapfile -t COMPREPLY < <(compgen -W 'sata scsi ide' -- "$cur"); return ;;
 	-o | --options)
 		for ((i = 2; i < COMP_CWORD; i++)); do
 			case ${COMP_WORDS[i]} in -O | -f) fmt=${COMP_WORDS[i + 1]} ;; esac

@@ -16,7 +16,7 @@ struct cli_page page = {.name = "vm-img"};
 static const struct command *const commands[] = {
 	&cmd_amend, &cmd_bitmap, &cmd_check, &cmd_commit, &cmd_compare, &cmd_convert,
 	&cmd_create, &cmd_dd, &cmd_formats, &cmd_info, &cmd_list, &cmd_map, &cmd_measure,
-	&cmd_import,
+	&cmd_export, &cmd_import,
 	&cmd_rebase, &cmd_repair, &cmd_resize, &cmd_snapshot,
 };
 

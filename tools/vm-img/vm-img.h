@@ -22,7 +22,7 @@ extern const struct command cmd_amend, cmd_bitmap, cmd_check, cmd_commit, cmd_co
 	cmd_convert, cmd_create, cmd_dd, cmd_formats, cmd_info, cmd_list, cmd_map,
 	cmd_measure, cmd_rebase, cmd_repair, cmd_resize, cmd_snapshot;
 
-extern const struct command cmd_import;
+extern const struct command cmd_export, cmd_import;
 
 /* Was it called as qemu-img? Then statuses, defaults and output are qemu-img's. */
 extern bool as_qemu_img;
