@@ -504,7 +504,7 @@ int ova_write(const char *path, bool replace, const struct ova_machine *m,
 	o->name = escape(m->name);
 	fill_names(o, disk);
 	rc = o->name ? newfile_begin(&o->file, path, replace, err)
-		     : err_set(err, EINVAL, "the name '%.60s' is not UTF-8", m->name);
+		     : err_set(err, EINVAL, "the machine's name is not UTF-8");
 	if (!rc) {
 		rc = put_all(o, disk, err);
 		if (rc)
