@@ -7,7 +7,7 @@
 
 #include "facts/snap.h"
 
-#define FACTS_MAX      80
+#define FACTS_MAX      128
 #define FACTS_PROBLEMS 40
 
 enum fact_state {
@@ -20,7 +20,7 @@ enum fact_state {
 
 struct fact_value {
 	enum fact_state state;
-	char text[160];
+	char text[200];
 };
 
 struct facts;
@@ -29,6 +29,9 @@ struct fact {
 	const char *id, *group, *title;
 	void (*read)(const struct facts *f, struct fact_value *v);
 	const char *explain;
+	/* In place of `read`, for rows that differ in one word. */
+	void (*read_arg)(const struct facts *f, const char *arg, struct fact_value *v);
+	const char *arg;
 };
 
 /* Where this computer lives: rows of the table in env.c, or NULL. */
@@ -112,6 +115,9 @@ struct facts {
 
 /* The table; returns NULL past its end. */
 const struct fact *fact_at(unsigned i);
+
+/* The next of the processor's flags from position *pos (begin with 0) on, in buf. False at the end. */
+bool cpu_next_flag(const struct facts *f, size_t *pos, char *buf, size_t len);
 
 /* The row of this id, or -1. */
 int fact_find(const char *id);

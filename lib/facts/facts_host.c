@@ -50,6 +50,50 @@ static void read_wsl(const struct facts *f, struct fact_value *v)
 		 f->wsl ? f->wsl->title : "");
 }
 
+/* As "systemd-detect-virt --private-users": root in here is another user outside. */
+static void read_user_namespace(const struct facts *f, struct fact_value *v)
+{
+	const char *map = snap_text(f->snap, "proc/self/uid_map");
+	unsigned in, out, n;
+
+	if (!map || sscanf(map, "%10u %10u %10u", &in, &out, &n) != 3)
+		fact_set(v, FACT_UNKNOWN, "not told");
+	else if (!in && !out && n == 4294967295u)
+		fact_set(v, FACT_INFO, "no");
+	else
+		fact_set(v, FACT_INFO, "yes: user %u in here is %u outside", in, out);
+}
+
+/* As "systemd-detect-virt --chroot". */
+static void read_chroot(const struct facts *f, struct fact_value *v)
+{
+	char text[8];
+
+	if (!parse_key(snap_text(f->snap, "vm-check/user"), "chroot", text,
+		       sizeof(text)))
+		fact_set(v, FACT_UNKNOWN, "not told to this user");
+	else
+		fact_set(v, FACT_INFO, "%s", !strcmp(text, "1") ? "yes" : "no");
+}
+
+/* As "systemd-detect-virt --cvm": is this guest's memory hidden from its host? */
+static void read_confidential(const struct facts *f, struct fact_value *v)
+{
+	const char *log = snap_text(f->snap, "vm-check/kernel-log");
+	const char *sev = log ? strstr(log, "Features active:") : NULL;
+
+	if (cpu_flag(f, "tdx_guest"))
+		fact_set(v, FACT_INFO, "yes: TDX");
+	else if (sev && strstr(sev, "SEV-SNP"))
+		fact_set(v, FACT_INFO, "yes: SEV-SNP");
+	else if (sev && strstr(sev, "SEV"))
+		fact_set(v, FACT_INFO, "yes: SEV");
+	else if (snap_find(f->snap, "dev/sev-guest"))
+		fact_set(v, FACT_INFO, "yes: SEV-SNP (/dev/sev-guest)");
+	else
+		fact_set(v, FACT_INFO, "no");
+}
+
 static void read_kernel(const struct facts *f, struct fact_value *v)
 {
 	char release[100];
@@ -388,7 +432,7 @@ static void read_acs(const struct facts *f, struct fact_value *v)
 static void read_cgroups(const struct facts *f, struct fact_value *v)
 {
 	static const char *const names[] = {"cpu",     "cpuacct", "cpuset", "memory",
-					    "devices", "blkio",   "io"};
+					    "devices", "freezer", "blkio",  "io"};
 	char line[200], text[140] = "", path[48];
 	size_t at = 0;
 
@@ -424,34 +468,37 @@ static void read_namespaces(const struct facts *f, struct fact_value *v)
 
 /* clang-format off */
 const struct fact facts_host[] = {
-	{"vm", "Surroundings", "virtual machine", read_vm, "Is this computer itself a virtual machine, and under what? Then virtualization in here (nesting) is the outer host's matter."},
-	{"virt-type", "Surroundings", "virtualization type", read_virt_type, "As lscpu has it: full or para, and whose."},
-	{"container", "Surroundings", "container", read_container, "Is this a container? Then /dev/kvm must be passed in from outside."},
-	{"wsl", "Surroundings", "WSL", read_wsl, "Windows Subsystem for Linux."},
-	{"board", "Surroundings", "computer", read_board, "From SMBIOS; no serial numbers are read."},
-	{"firmware", "Surroundings", "firmware", read_firmware, "What started this kernel."},
-	{"secure-boot", "Surroundings", "Secure Boot", read_secure_boot, "When on, unsigned modules (vboxdrv, vmmon) do not load."},
-	{"kernel", "Surroundings", "kernel", read_kernel, "The kernel's release."},
-	{"distribution", "Surroundings", "distribution", read_distro, "Decides which commands are proposed."},
-	{"lockdown", "Surroundings", "lockdown", read_lockdown, "When not none, model-specific registers cannot be read, not even by root."},
-	{"mitigations", "Surroundings", "mitigations", read_mitigations, "Measures against processor flaws that cost time whenever a guest exits."},
-	{"other-hypervisors", "Surroundings", "also here", read_others, "Hypervisors, machine and container managers that are loaded or running."},
-	{"memory", "Memory", "memory", read_memory, "A guest's memory must fit in what is free."},
-	{"huge-pages", "Memory", "huge pages", read_huge, "Reserved pages of 2 MiB or 1 GiB for guests."},
-	{"thp", "Memory", "transparent pages", read_thp, "Transparent huge pages: always or madvise make guests faster."},
-	{"overcommit", "Memory", "overcommit", read_overcommit, "vm.overcommit_memory."},
-	{"ksm", "Memory", "page merging", read_ksm, "Kernel samepage merging."},
-	{"tun", "Devices", "tun/tap", read_tun, "Network interfaces for guests; not needed for the user-mode network."},
-	{"vhost-net", "Devices", "vhost-net", read_vhost_net, "Network packets without leaving the kernel."},
-	{"vhost-vsock", "Devices", "vhost-vsock", read_vhost_vsock, "Sockets between host and guest."},
-	{"bridge", "Devices", "bridges", read_bridge, "Network bridges of this computer."},
-	{"fuse", "Devices", "FUSE", read_fuse, "File systems in user space."},
-	{"iommu", "Devices", "IOMMU", read_iommu, "VT-d or AMD-Vi: needed to give a guest a device of this computer."},
-	{"iommu-groups", "Devices", "device isolation", read_acs, "Devices of one IOMMU group can only be given to a guest together (ACS splits groups)."},
-	{"interrupt-remapping", "Devices", "interrupt remapping", read_remapping, "Keeps a device of a guest from forging interrupts."},
-	{"vfio", "Devices", "VFIO", read_vfio, "The interface by which devices are given to guests."},
-	{"cgroups", "Devices", "control groups", read_cgroups, "Limits for guests and containers."},
-	{"namespaces", "Devices", "namespaces", read_namespaces, "What containers are made of."},
+	FACT("vm", "Surroundings", "virtual machine", read_vm, "Is this computer itself a virtual machine, and under what? Then virtualization in here (nesting) is the outer host's matter."),
+	FACT("virt-type", "Surroundings", "virtualization type", read_virt_type, "As lscpu has it: full or para, and whose."),
+	FACT("container", "Surroundings", "container", read_container, "Is this a container? Then /dev/kvm must be passed in from outside."),
+	FACT("wsl", "Surroundings", "WSL", read_wsl, "Windows Subsystem for Linux."),
+	FACT("user-namespace", "Surroundings", "private users", read_user_namespace, "Is this a user namespace? Then root in here is another user outside, whose rights at /dev/kvm count."),
+	FACT("chroot", "Surroundings", "changed root", read_chroot, "Is the root directory another than that of process 1?"),
+	FACT("confidential", "Surroundings", "confidential guest", read_confidential, "SEV or TDX keep the host out of this machine's memory; such machines cannot nest."),
+	FACT("board", "Surroundings", "computer", read_board, "From SMBIOS; no serial numbers are read."),
+	FACT("firmware", "Surroundings", "firmware", read_firmware, "What started this kernel."),
+	FACT("secure-boot", "Surroundings", "Secure Boot", read_secure_boot, "When on, unsigned modules (vboxdrv, vmmon) do not load."),
+	FACT("kernel", "Surroundings", "kernel", read_kernel, "The kernel's release."),
+	FACT("distribution", "Surroundings", "distribution", read_distro, "Decides which commands are proposed."),
+	FACT("lockdown", "Surroundings", "lockdown", read_lockdown, "When not none, model-specific registers cannot be read, not even by root."),
+	FACT("mitigations", "Surroundings", "mitigations", read_mitigations, "Measures against processor flaws that cost time whenever a guest exits."),
+	FACT("other-hypervisors", "Surroundings", "also here", read_others, "Hypervisors, machine and container managers that are loaded or running."),
+	FACT("memory", "Memory", "memory", read_memory, "A guest's memory must fit in what is free."),
+	FACT("huge-pages", "Memory", "huge pages", read_huge, "Reserved pages of 2 MiB or 1 GiB for guests."),
+	FACT("thp", "Memory", "transparent pages", read_thp, "Transparent huge pages: always or madvise make guests faster."),
+	FACT("overcommit", "Memory", "overcommit", read_overcommit, "vm.overcommit_memory."),
+	FACT("ksm", "Memory", "page merging", read_ksm, "Kernel samepage merging."),
+	FACT("tun", "Devices", "tun/tap", read_tun, "Network interfaces for guests; not needed for the user-mode network."),
+	FACT("vhost-net", "Devices", "vhost-net", read_vhost_net, "Network packets without leaving the kernel."),
+	FACT("vhost-vsock", "Devices", "vhost-vsock", read_vhost_vsock, "Sockets between host and guest."),
+	FACT("bridge", "Devices", "bridges", read_bridge, "Network bridges of this computer."),
+	FACT("fuse", "Devices", "FUSE", read_fuse, "File systems in user space."),
+	FACT("iommu", "Devices", "IOMMU", read_iommu, "VT-d or AMD-Vi: needed to give a guest a device of this computer."),
+	FACT("iommu-groups", "Devices", "device isolation", read_acs, "Devices of one IOMMU group can only be given to a guest together (ACS splits groups)."),
+	FACT("interrupt-remapping", "Devices", "interrupt remapping", read_remapping, "Keeps a device of a guest from forging interrupts."),
+	FACT("vfio", "Devices", "VFIO", read_vfio, "The interface by which devices are given to guests."),
+	FACT("cgroups", "Devices", "control groups", read_cgroups, "Limits for guests and containers."),
+	FACT("namespaces", "Devices", "namespaces", read_namespaces, "What containers are made of."),
 	{0},
 };
 /* clang-format on */

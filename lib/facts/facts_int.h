@@ -55,7 +55,13 @@ void verdict_find(struct facts *f);
 void fact_set(struct fact_value *v, enum fact_state state, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
-/* facts_cpu.c, facts_kvm.c, facts_host.c: NULL-terminated by .id. */
-extern const struct fact facts_cpu[], facts_kvm[], facts_host[];
+/* clang-format off */
+#define FACT(i, g, t, r, e)        {.id = (i), .group = (g), .title = (t), .read = (r), .explain = (e)}
+#define FACT_ARG(i, g, t, e, r, a) {.id = (i), .group = (g), .title = (t), .explain = (e), .read_arg = (r), .arg = (a)}
+/* clang-format on */
+
+/* facts_cpu.c, facts_lscpu.c, facts_kvm.c, facts_host.c, facts_peers.c: NULL-terminated by .id. */
+extern const struct fact facts_cpu[], facts_lscpu[], facts_kvm[], facts_host[],
+	facts_flaws[], facts_peers[];
 
 #endif

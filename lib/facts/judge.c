@@ -18,7 +18,9 @@ void fact_set(struct fact_value *v, enum fact_state state, const char *fmt, ...)
 
 const struct fact *fact_at(unsigned i)
 {
-	static const struct fact *const tables[] = {facts_cpu, facts_kvm, facts_host};
+	static const struct fact *const tables[] = {
+		facts_cpu, facts_lscpu, facts_kvm, facts_host, facts_flaws, facts_peers,
+	};
 
 	for (size_t t = 0; t < ARRAY_LEN(tables); t++)
 		for (const struct fact *f = tables[t]; f->id; f++)
@@ -53,7 +55,10 @@ void facts_judge(struct facts *f, const struct snap *s)
 	f->snap = s;
 	facts_read_basis(f);
 	for (unsigned i = 0; i < FACTS_MAX && (row = fact_at(i)); i++) {
-		row->read(f, &f->values[i]);
+		if (row->read)
+			row->read(f, &f->values[i]);
+		else
+			row->read_arg(f, row->arg, &f->values[i]);
 		f->n_values++;
 	}
 	problems_find(f);

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/klog.h>
+#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -157,6 +158,7 @@ void collect_user(struct snap *s)
 	struct utsname u;
 	struct str t = {0};
 	gid_t groups[256];
+	struct stat one, mine;
 	int n = getgroups(ARRAY_LEN(groups), groups);
 
 	if (uname(&u) == 0)
@@ -165,6 +167,9 @@ void collect_user(struct snap *s)
 	str_addf(&t, "gid %u\n", (unsigned)getegid());
 	for (int i = 0; i < n; i++)
 		str_addf(&t, "gid %u\n", (unsigned)groups[i]);
+	if (stat("/proc/1/root/", &one) == 0 && stat("/", &mine) == 0)
+		str_addf(&t, "chroot %d\n",
+			 one.st_dev != mine.st_dev || one.st_ino != mine.st_ino);
 	snap_add(s, "vm-check/user", t.p, t.len, t.failed ? ENOMEM : 0);
 	str_fini(&t);
 }

@@ -14,7 +14,18 @@ static const char *next_line(const char *p)
 	return *p ? p + 1 : p;
 }
 
-/* Copies a line's rest without blanks at its ends; control characters become '?'. */
+/* Copies n bytes, as far as there is room; control characters become '?'. */
+static void copy_word(const char *p, size_t n, char *buf, size_t len)
+{
+	n = min_u64(n, len - 1);
+	memcpy(buf, p, n);
+	buf[n] = 0;
+	for (size_t i = 0; i < n; i++)
+		if ((unsigned char)buf[i] < 32 || (unsigned char)buf[i] == 127)
+			buf[i] = '?';
+}
+
+/* Copies a line's rest without blanks at its ends. */
 static void copy_value(const char *p, char *buf, size_t len)
 {
 	size_t n;
@@ -23,12 +34,7 @@ static void copy_value(const char *p, char *buf, size_t len)
 	n = strcspn(p, "\r\n");
 	while (n && isspace((unsigned char)p[n - 1]))
 		n--;
-	n = min_u64(n, len - 1);
-	memcpy(buf, p, n);
-	buf[n] = 0;
-	for (size_t i = 0; i < n; i++)
-		if ((unsigned char)buf[i] < 32 || (unsigned char)buf[i] == 127)
-			buf[i] = '?';
+	copy_word(p, n, buf, len);
 }
 
 /* The rest of the line of this key, or NULL. */
@@ -81,6 +87,24 @@ bool cpu_flag(const struct facts *f, const char *flag)
 	const char *info = snap_text(f->snap, "proc/cpuinfo");
 
 	return info && line_has_word(find_key(info, "flags"), flag);
+}
+
+bool cpu_next_flag(const struct facts *f, size_t *pos, char *buf, size_t len)
+{
+	const char *info = snap_text(f->snap, "proc/cpuinfo");
+	const char *list = info ? find_key(info, "flags") : NULL;
+	size_t end = list ? strcspn(list, "\n") : 0, n;
+
+	buf[0] = 0;
+	if (*pos >= end)
+		return false;
+	*pos += strspn(list + *pos, " \t:");
+	if (*pos >= end)
+		return false;
+	n = strcspn(list + *pos, " \t\n");
+	copy_word(list + *pos, n, buf, len);
+	*pos += n;
+	return true;
 }
 
 bool vmx_flag(const struct facts *f, const char *flag)

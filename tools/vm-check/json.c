@@ -69,6 +69,8 @@ static void add_problem(struct json *j, const struct problem *p)
 
 static void build(struct json *j, const struct facts *f)
 {
+	char flag[32];
+	size_t pos = 0;
 	const struct fact *row;
 
 	json_object(j, NULL);
@@ -82,6 +84,10 @@ static void build(struct json *j, const struct facts *f)
 	add_env(j, "container", f->container);
 	add_env(j, "wsl", f->wsl);
 	add_proof(j, &f->proof);
+	json_list(j, "cpu-flags");
+	while (cpu_next_flag(f, &pos, flag, sizeof(flag)))
+		json_text(j, NULL, flag);
+	json_end(j);
 	json_list(j, "facts");
 	for (unsigned i = 0; i < f->n_values && (row = fact_at(i)); i++) {
 		json_object(j, NULL);
@@ -125,7 +131,7 @@ int report_print(const struct facts *f, struct err *err)
 		rc = err_set(err, ENOMEM, "no memory");
 	} else {
 		printf("vm-check %s\n\n", VM_VERSION);
-		text_print(f);
+		text_print(f, true);
 		printf("\nWhat it was read from ('vm-check --root FILE' judges it "
 		       "again):\n%s",
 		       t.p ? t.p : "");

@@ -76,7 +76,7 @@ static int run(const struct options *o, const struct facts *f, struct err *err)
 	else if (o->json)
 		rc = json_print(f, err);
 	else if (!o->quiet)
-		text_print(f);
+		text_print(f, o->all);
 	if (rc)
 		return cli_fail(&page, err);
 	if (f->verdict == VERDICT_UNKNOWN)

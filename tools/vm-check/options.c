@@ -43,6 +43,7 @@ int options_parse(struct options *o, int argc, const char **argv)
 	/* clang-format off */
 	const struct poptOption table[] = {
 		{"json", 'j', POPT_ARG_NONE, &o->json, 0, "print everything as JSON", NULL},
+		{"all", 'a', POPT_ARG_NONE, &o->all, 0, "a line also for each flaw that the processor does not have", NULL},
 		{"quiet", 'q', POPT_ARG_NONE, &o->quiet, 0, "print nothing: the exit status is the answer", NULL},
 		{"require", 'r', POPT_ARG_STRING, &o->require, 0, "status 0 only if all these facts are 'ok'", "FACT[,...]"},
 		{"fix", 'f', POPT_ARG_NONE, &o->fix, 0, "print the commands that mend what can be mended here", NULL},

@@ -124,14 +124,40 @@ static void print_verdict(const struct page_style *s, const struct facts *f)
 	put_wrapped(s, line, 0);
 }
 
-void text_print(const struct facts *f)
+/* The flaws that this processor does not have, in one line at their group's end. */
+static void print_folded(const struct page_style *s, const struct facts *f,
+			 const char *group, bool all)
+{
+	char line[400] = "";
+	size_t at = 0;
+	const struct fact *row;
+
+	for (unsigned i = 0; !all && i < f->n_values && (row = fact_at(i)); i++)
+		if (row->group == group && f->values[i].state == FACT_OK &&
+		    !strcmp(f->values[i].text, "Not affected") && at < 350)
+			at += (size_t)snprintf(line + at, sizeof(line) - at, "%s%s",
+					       at ? ", " : "", row->title);
+	if (!at)
+		return;
+	printf("  %s%s%s %-*s", colour(s, signs[FACT_OK].colour),
+	       s->utf8 ? signs[FACT_OK].utf8 : signs[FACT_OK].ascii,
+	       colour(s, "\033[0m"), TITLE_WIDTH, "not affected");
+	put_wrapped(s, line, INDENT);
+}
+
+void text_print(const struct facts *f, bool all)
 {
 	struct page_style s = style_of_stdout();
 	const char *group = "";
 	const struct fact *row;
 
 	for (unsigned i = 0; i < f->n_values && (row = fact_at(i)); i++) {
+		if (!all && !strcmp(f->values[i].text, "Not affected") &&
+		    f->values[i].state == FACT_OK)
+			continue; /* in print_folded() */
 		if (strcmp(group, row->group)) {
+			if (*group)
+				print_folded(&s, f, group, all);
 			printf("%s%s%s%s\n", *group ? "\n" : "", colour(&s, "\033[1m"),
 			       row->group, colour(&s, "\033[0m"));
 			group = row->group;

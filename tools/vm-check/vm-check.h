@@ -9,7 +9,7 @@
 extern const struct cli_page page;
 
 struct options {
-	int json, quiet, fix, apply, report;
+	int json, quiet, all, fix, apply, report;
 	char *require, *explain, *root, *capture, *device; /* owned */
 };
 
@@ -20,8 +20,8 @@ void options_free(struct options *o);
 /* Tries guests on `device` (NULL: /dev/kvm) and adds "vm-check/proof". */
 void proof_run(struct snap *s, const char *device);
 
-/* The report for people, on stdout. */
-void text_print(const struct facts *f);
+/* The report for people, on stdout; `all`: a line for flaws that this processor does not have, too. */
+void text_print(const struct facts *f, bool all);
 
 /* 0 or -errno. */
 int json_print(const struct facts *f, struct err *err);
