@@ -227,6 +227,7 @@ static void add_file(struct collector *c, const char *path, const struct source 
 	int fd;
 
 	snprintf(full, sizeof(full), "%s/%s", c->root, path);
+	snap_reading(c->s, c->root, path);
 	if (stat(full, &st) < 0) {
 		if (errno != ENOENT && errno != ENOTDIR)
 			snap_add(c->s, path, NULL, 0, errno);
@@ -253,6 +254,17 @@ static void add_file(struct collector *c, const char *path, const struct source 
 		close(fd);
 }
 
+/* Names that the text form could not hold are no names of /proc, /sys, /dev. */
+static bool name_ok(const char *name)
+{
+	if (name[0] == '.')
+		return false;
+	for (; *name; name++)
+		if ((unsigned char)*name <= ' ' || (unsigned char)*name > '~')
+			return false;
+	return true;
+}
+
 /* Adds what `rest` (a pattern) names below `done`. */
 static void expand(struct collector *c, const char *done, const char *rest,
 		   const struct source *src)
@@ -275,11 +287,12 @@ static void expand(struct collector *c, const char *done, const char *rest,
 		return;
 	}
 	snprintf(full, sizeof(full), "%s/%s", c->root, done);
+	snap_reading(c->s, c->root, done);
 	dir = opendir(full);
 	while (dir && (d = readdir(dir)) && c->entries++ < MAX_ENTRIES) {
 		int len = snprintf(path, sizeof(path), "%s/%s", done, d->d_name);
 
-		if (d->d_name[0] == '.' || fnmatch(part, d->d_name, 0) || len < 0 ||
+		if (!name_ok(d->d_name) || fnmatch(part, d->d_name, 0) || len < 0 ||
 		    (size_t)len >= sizeof(path))
 			continue;
 		if (rest[n])

@@ -105,6 +105,7 @@ void collect_msr(struct snap *s)
 	struct str t = {0};
 	int rc = 0;
 
+	snap_reading(s, "", "dev/cpu/0/msr");
 	for (unsigned cpu = 0; cpu < MAX_CPUS && !rc; cpu++)
 		rc = add_msr(&t, cpu, intel ? MSR_FEATURE_CONTROL : MSR_VM_CR);
 	for (size_t i = 0; i < n && t.len; i++)
@@ -131,6 +132,7 @@ void collect_log(struct snap *s)
 	struct str t = {0};
 	char *buf;
 
+	snap_reading(s, "", "dev/kmsg");
 	if (size <= 0) {
 		snap_add(s, "vm-check/kernel-log", NULL, 0, size ? errno : ENODATA);
 		return;
@@ -199,6 +201,7 @@ void collect_processes(struct snap *s)
 		if (!isdigit((unsigned char)d->d_name[0]))
 			continue;
 		snprintf(path, sizeof(path), "/proc/%s/comm", d->d_name);
+		snap_reading(s, "", path + 1);
 		fd = open(path, O_RDONLY | O_CLOEXEC);
 		if (fd < 0)
 			continue;

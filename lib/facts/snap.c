@@ -22,6 +22,12 @@ void snap_fini(struct snap *s)
 	*s = (struct snap){0};
 }
 
+void snap_reading(struct snap *s, const char *root, const char *path)
+{
+	if (s->where)
+		snprintf(s->where, SNAP_WHERE, "%s/%s", root, path);
+}
+
 static struct snap_file *next_file(struct snap *s)
 {
 	if (s->n == SNAP_MAX_FILES)

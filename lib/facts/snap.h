@@ -24,6 +24,8 @@
 #define SNAP_MAX_FILE  65536 /* longer files are cut */
 #define SNAP_MAX_TEXT  (4u << 20)
 
+#define SNAP_WHERE 1024
+
 struct snap_file {
 	char *path; /* without leading slash; a folder's ends with one */
 	char *data; /* 0-terminated; NULL: could not be read */
@@ -36,10 +38,14 @@ struct snap {
 	struct snap_file *files; /* owned */
 	size_t n, size;
 	size_t bytes;
-	bool full; /* something did not fit */
+	bool full;   /* something did not fit */
+	char *where; /* borrowed, SNAP_WHERE bytes, or NULL: gets what is being read */
 };
 
 void snap_fini(struct snap *s);
+
+/* Says what is being read next, for whoever waits. */
+void snap_reading(struct snap *s, const char *root, const char *path);
 
 /* Adds a file (data copied, cut at SNAP_MAX_FILE) or, with `error`, one that could not be read. */
 void snap_add(struct snap *s, const char *path, const void *data, size_t len,

@@ -36,6 +36,23 @@ t 'a terminal' cannot_tell 'this is not KVM' "$check" --device /dev/ptmx
 t '--json of it is JSON' sh -c "$check --json --device /dev/null 2>/dev/null | python3 -m json.tool"
 t 'the device is no reason to end --json with another status' exits 1 "$check" --json --device /dev/null
 
+# A file system that never answers: reads that wait for FUSE run no signal handler, only SIGKILL ends them.
+mkdir "$TMP/hang"
+: >"$TMP/hang-log"
+python3 tests/tool/hangfs.py "$TMP/hang" </dev/null >"$TMP/hang-log" 2>&1 &
+hangfs=$!
+for i in 1 2 3 4 5 6 7 8 9 10; do grep -q . "$TMP/hang-log" && break || sleep 0.1; done
+if grep -q ready "$TMP/hang-log"; then
+	t 'a file that does not answer' cannot_tell "reading '$TMP/hang/proc/cpuinfo' takes more than" "$check" --root "$TMP/hang"
+	t 'a file of FUSE at /dev/kvm' cannot_tell 'no device but a file' "$check" --device "$TMP/hang/dev/kvm"
+	t 'a name at /dev/kvm that does not answer' cannot_tell 'opening it does not end' "$check" --device "$TMP/hang/never"
+else
+	skip 'a file system that never answers' "$(head -n 1 "$TMP/hang-log")"
+fi
+kill $hangfs 2>/dev/null
+wait $hangfs 2>/dev/null
+umount -l "$TMP/hang" 2>/dev/null
+
 # A driver that hangs or lies, by functions of our own before those of the C library.
 case $O in
 *san*) skip 'drivers that hang' 'sanitizer build' ;;

@@ -5,6 +5,7 @@
 #include "cli/cli.h"
 #include "facts/collect.h"
 #include "facts/facts.h"
+#include "facts/guard.h"
 
 extern const struct cli_page page;
 
