@@ -40,6 +40,7 @@ struct slot {
 	uint64_t turn;
 	uint64_t off, len; /* the chunk, cut at the end of the target */
 	uint64_t data;     /* bytes of it that are data, for the progress */
+	size_t first;      /* of the ranges in it */
 	uint8_t *buf, *packed;
 	struct unit *unit;
 };
@@ -105,11 +106,12 @@ static bool next_chunk(struct copy *c, struct slot *s)
 		s->off -= s->off % c->unit;
 	end = s->off - s->off % c->chunk + c->chunk;
 	end = min_u64(end, c->w->size);
-	/* Where zeros have to be written, what is not in the list is left alone. */
-	if (!c->o->zero_known && !c->unit)
+	/* Where zeros have to be written, what is not in the list is left alone; where it was chosen, not copied. */
+	if ((!c->o->zero_known || c->w->chosen) && !c->unit)
 		end = min_u64(end, r->off + r->len);
 	s->len = end - s->off;
 	s->data = 0;
+	s->first = c->at;
 	/* What else of the list lies in it goes with it. */
 	while (c->at < c->w->n_data) {
 		uint64_t from, to;
@@ -202,7 +204,7 @@ static int read_salvage(struct copy *c, struct img *img, uint8_t *buf, uint64_t 
 
 static int read_chunk(struct copy *c, struct slot *s)
 {
-	uint64_t base = 0, at = s->off, left = s->len;
+	uint64_t base = 0, at = s->off + c->src->skip, left = s->len;
 	uint8_t *to = s->buf;
 
 	for (unsigned i = 0; i < c->src->n && left; i++) {
@@ -245,6 +247,22 @@ static struct img *source_at(const struct copy *c, uint64_t at, uint64_t *in,
 	return NULL;
 }
 
+/* What is in no range of a chosen list becomes zeros. */
+static void blank_chunk(const struct copy *c, struct slot *s)
+{
+	uint64_t at = s->off, end = s->off + s->len;
+
+	for (size_t i = s->first; i < c->w->n_data && at < end; i++) {
+		const struct img_range *r = &c->w->data[i];
+
+		if (r->off > at)
+			memset(s->buf + (at - s->off), 0, min_u64(r->off, end) - at);
+		at = max_u64(at, r->off + r->len);
+	}
+	if (at < end)
+		memset(s->buf + (at - s->off), 0, end - at);
+}
+
 /* Has the target share the blocks of the sources. Not 0: the chunk has to be read and written. */
 static int clone_chunk(struct copy *c, const struct slot *s)
 {
@@ -252,7 +270,7 @@ static int clone_chunk(struct copy *c, const struct slot *s)
 
 	for (uint64_t at = s->off; at < s->off + s->len; at += e.len) {
 		uint64_t in, n = s->off + s->len - at;
-		struct img *img = source_at(c, at, &in, &n);
+		struct img *img = source_at(c, at + c->src->skip, &in, &n);
 		int rc = img ? img_map(img, in, n, &e) : -EOPNOTSUPP;
 
 		if (!rc && e.kind == IMG_ZERO && c->o->zero_known)
@@ -421,6 +439,8 @@ static int copy_chunk(struct copy *c, struct slot *s, struct codec_work *work)
 {
 	int rc = read_chunk(c, s);
 
+	if (!rc && c->w->chosen && c->unit)
+		blank_chunk(c, s);
 	if (!rc && c->codec)
 		rc = pack_chunk(c, s, work);
 	if (!rc && !c->ordered)

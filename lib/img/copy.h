@@ -16,22 +16,30 @@ typedef void img_progress(void *ctx, uint64_t done, uint64_t total);
 struct img_source {
 	struct img *const *img;
 	unsigned n;
+	uint64_t skip; /* bytes that are left out at the beginning */
 };
 
 /*
  * What has to be copied: ranges of data, and of zeros that are to hide a backing file (`top_only`: only what is
- * in the images themselves, and not in their backing files). With `skip` of 0 and above, bytes
- * that are left out at the beginning. Free with img_work_free().
+ * in the images themselves, and not in their backing files). Free with img_work_free().
  */
 struct img_work_list {
 	struct img_range *data, *zero;
 	size_t n_data, n_zero, data_size, zero_size;
 	uint64_t data_bytes, size; /* of all data; of all images together */
+	bool chosen; /* what is in no range becomes zeros, even if there is data */
 };
 
 int img_work_list(const struct img_source *src, bool top_only, struct img_work_list *w,
 		  struct err *err);
 void img_work_free(struct img_work_list *w);
+/*
+ * Leaves only what is in the n sorted ranges of `keep`, too: the rest becomes zeros. 0 or -ENOMEM.
+ */
+int img_work_keep(struct img_work_list *w, const struct img_range *keep, size_t n,
+		  struct err *err);
+/* Leaves only [off, off + len), which becomes the whole: src->skip has to be `off`, then. */
+void img_work_cut(struct img_work_list *w, uint64_t off, uint64_t len);
 /* Adds what is neither data nor zeros up to `size` to the zeros. */
 int img_work_fill(struct img_work_list *w, uint64_t size, struct err *err);
 

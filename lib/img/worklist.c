@@ -81,6 +81,59 @@ void img_work_free(struct img_work_list *w)
 	*w = (struct img_work_list){0};
 }
 
+int img_work_keep(struct img_work_list *w, const struct img_range *keep, size_t n,
+		  struct err *err)
+{
+	struct img_range *v = NULL;
+	size_t count = 0, size = 0, k = 0;
+	uint64_t bytes = 0;
+	int rc = 0;
+
+	for (size_t i = 0; i < w->n_data && !rc; i++) {
+		uint64_t at = w->data[i].off, end = at + w->data[i].len;
+
+		while (k < n && keep[k].off + keep[k].len <= at)
+			k++;
+		for (size_t m = k; m < n && keep[m].off < end && !rc; m++) {
+			uint64_t from = max_u64(at, keep[m].off);
+			uint64_t to = min_u64(end, keep[m].off + keep[m].len);
+
+			bytes += to - from;
+			rc = range_add(&v, &count, &size, from, to - from);
+		}
+	}
+	if (rc) {
+		free(v);
+		return err_set(err, ENOMEM, "no memory for the map");
+	}
+	free(w->data);
+	w->data = v;
+	w->n_data = count;
+	w->data_size = size;
+	w->data_bytes = bytes;
+	w->chosen = true;
+	return 0;
+}
+
+void img_work_cut(struct img_work_list *w, uint64_t off, uint64_t len)
+{
+	size_t n = 0;
+
+	w->data_bytes = 0;
+	for (size_t i = 0; i < w->n_data; i++) {
+		uint64_t from = max_u64(w->data[i].off, off);
+		uint64_t to = min_u64(w->data[i].off + w->data[i].len, off + len);
+
+		if (from >= to)
+			continue;
+		w->data[n++] = (struct img_range){from - off, to - from};
+		w->data_bytes += to - from;
+	}
+	w->n_data = n;
+	w->n_zero = 0;
+	w->size = len;
+}
+
 int img_work_fill(struct img_work_list *w, uint64_t size, struct err *err)
 {
 	uint64_t at = 0;

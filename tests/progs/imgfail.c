@@ -215,7 +215,7 @@ static int cmd_convert(char **a, struct err *err)
 	struct img_target *t = NULL;
 	struct img_plan plan;
 	struct img *in, *out = NULL;
-	struct img_source src = {&in, 1};
+	struct img_source src = {.img = &in, .n = 1};
 	int rc = img_open(a[0], &io, &in, err);
 
 	if (rc)

@@ -2,8 +2,9 @@
 # Paths are relative to the current folder.
 PATH=$PATH:/usr/sbin:/sbin
 
-# files DIR SEED: some files of known content
+# files DIR SEED: some files of known content, once
 files() {
+	[ ! -d "$1" ] || return 0
 	mkdir -p "$1/etc" "$1/usr/lib" "$1/data/deep"
 	printf 'NAME="Test Linux"\nPRETTY_NAME="Test Linux 7 (\\"seven\\")"\nVERSION_ID=7\n' >"$1/usr/lib/os-release"
 	ln -sf ../usr/lib/os-release "$1/etc/os-release"

@@ -140,7 +140,7 @@ static unsigned copy(const char *from, const char *from_format, const char *to,
 	struct img_target *t;
 	struct img *a, *b;
 	struct err err = {0};
-	struct img_source src = {&a, 1};
+	struct img_source src = {.img = &a, .n = 1};
 
 	n_shared = n_asked = 0;
 	assert_int_equal(img_open(from, &o, &a, &err), 0);

@@ -7,6 +7,7 @@
 #include "base/bits.h"
 #include "base/size.h"
 #include "vm-img.h"
+#include "select.h"
 
 enum {
 	OPT_SPARSE = OPT_FIRST,
@@ -18,10 +19,13 @@ enum {
 
 static struct common c;
 static char *backing, *backing_format, *snapshot;
+static char *partitions;
+static int used_only;
 static int packed, existing, out_of_order, offload, target_zero, salvage, bitmaps,
 	target_opts;
 static uint64_t sparse = 4096, rate;
 static unsigned threads;
+static struct select chosen;
 
 /* "snapshot.id=1" or "snapshot.name=x" or "x" */
 static char *snapshot_of(char *text)
@@ -207,7 +211,9 @@ static int list_work(struct job *b)
 		b->work.data_bytes = b->work.size;
 		b->work.n_zero = 0;
 	}
-	return 0;
+	return chosen.used_only || chosen.partitions
+		       ? select_apply(&chosen, b->in[0], &b->work)
+		       : 0;
 }
 
 static int copy(struct job *b)
@@ -285,6 +291,9 @@ static int convert(struct job *b)
 	for (unsigned i = 0; i < b->src.n; i++)
 		img_close(b->in[i]);
 	img_work_free(&b->work);
+	if (!st && !c.quiet && chosen.report.p)
+		fputs(chosen.report.p, strcmp(b->out_name, "-") ? stdout : stderr);
+	select_fini(&chosen);
 	return st;
 }
 
@@ -301,6 +310,12 @@ static int check_options(void)
 	if (backing && c.n_args > 2)
 		return usage("-B: only one image can be copied in front of a backing "
 			     "file");
+	chosen.used_only = used_only;
+	chosen.partitions = partitions;
+	if ((used_only || partitions) && (backing || c.n_args > 2 || !sparse))
+		return usage(
+			"--used-only and --partition go with one image, and without "
+			"-B and -S 0");
 	if (packed && sparse == 0)
 		return usage("-c and -S 0 exclude each other");
 	return 0;
@@ -317,6 +332,10 @@ static int run(const struct command *cmd, int argc, const char **argv)
 		{"compress", 'c', POPT_ARG_NONE, &packed, 0,
 		 "compress the target (qcow2: zstd, or -o compression_type=zlib)",
 		 NULL},
+		{"used-only", 0, POPT_ARG_NONE, &used_only, 0,
+		 "drop what the file systems say is free", NULL},
+		{"partition", 0, POPT_ARG_STRING, &partitions, 0,
+		 "only these partitions; the others become zeros", "N,..."},
 		{"backing", 'B', POPT_ARG_STRING, &backing, 0,
 		 "put the target in front of this file, which holds the rest", "FILE"},
 		{"backing-format", 'F', POPT_ARG_STRING, &backing_format, 0,
@@ -376,5 +395,6 @@ const struct command cmd_convert = {
 		   "standard output.",
 	.examples = "  vm-img convert -O qcow2 -c disk.vmdk disk.qcow2\n"
 		    "  vm-img convert -O vdi -p disk.raw disk.vdi\n"
+		    "  vm-img convert --used-only -O qcow2 /dev/sda laptop.qcow2\n"
 		    "  vm-img convert -l before-upgrade disk.qcow2 old.raw\n",
 };

@@ -15,8 +15,8 @@ struct cli_page page = {.name = "vm-img"};
 /* clang-format off */
 static const struct command *const commands[] = {
 	&cmd_amend, &cmd_bitmap, &cmd_check, &cmd_commit, &cmd_compare, &cmd_convert,
-	&cmd_create, &cmd_dd, &cmd_formats, &cmd_info, &cmd_list, &cmd_map, &cmd_measure,
-	&cmd_export, &cmd_import,
+	&cmd_create, &cmd_dd, &cmd_export, &cmd_extract, &cmd_formats, &cmd_import, &cmd_info,
+	&cmd_list, &cmd_map, &cmd_measure,
 	&cmd_rebase, &cmd_repair, &cmd_resize, &cmd_snapshot,
 };
 

@@ -99,7 +99,7 @@ static int run(const struct command *cmd, int argc, const char **argv)
 	else
 		st = image_open(&c, c.args[0], c.format, 0, snapshot, &img);
 	if (!st && img) {
-		struct img_source src = {&img, 1};
+		struct img_source src = {.img = &img, .n = 1};
 
 		size = img_size(img);
 		if (img_work_list(&src, false, &w, &err) < 0)

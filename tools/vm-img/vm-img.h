@@ -19,8 +19,8 @@ struct command {
 };
 
 extern const struct command cmd_amend, cmd_bitmap, cmd_check, cmd_commit, cmd_compare,
-	cmd_convert, cmd_create, cmd_dd, cmd_formats, cmd_info, cmd_list, cmd_map,
-	cmd_measure, cmd_rebase, cmd_repair, cmd_resize, cmd_snapshot;
+	cmd_convert, cmd_create, cmd_dd, cmd_extract, cmd_formats, cmd_info, cmd_list,
+	cmd_map, cmd_measure, cmd_rebase, cmd_repair, cmd_resize, cmd_snapshot;
 
 extern const struct command cmd_export, cmd_import;
 
