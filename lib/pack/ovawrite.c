@@ -364,7 +364,7 @@ static int copy_disk(struct out *o, struct out_disk *d, struct img *in,
 	struct img_create_opts create = {
 		.format = "vmdk", .size = w->size, .options = &stream, .n_options = 1};
 	struct img_plan plan = {w->data, w->n_data, true};
-	struct img_source src = {&in, 1};
+	struct img_source src = {.img = &in, .n = 1};
 	struct img_copy_opts how = *o->how;
 	struct img_target *t = NULL;
 	struct img *out = NULL;
@@ -385,7 +385,7 @@ static int copy_disk(struct out *o, struct out_disk *d, struct img *in,
 static int put_disk(struct out *o, unsigned i, struct img *in, struct err *err)
 {
 	struct out_disk *d = &o->disk[i];
-	struct img_source src = {&in, 1};
+	struct img_source src = {.img = &in, .n = 1};
 	struct img_work_list w;
 	uint8_t block[TAR_BLOCK];
 	off_t end = -1;

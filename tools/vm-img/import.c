@@ -158,7 +158,7 @@ struct import {
 
 static int copy_disk(struct import *m, const char *to, bool replace, struct err *err)
 {
-	struct img_source src = {&m->in, 1};
+	struct img_source src = {.img = &m->in, .n = 1};
 	struct cli_progress bar;
 	struct img_copy_opts o = {.sparse = 4096,
 				  .packed = packed,
