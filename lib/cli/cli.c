@@ -15,13 +15,11 @@ void cli_start(void)
 static void help_option(const struct poptOption *o)
 {
 	char left[64];
-	int n = 0;
+	int n = snprintf(left, sizeof(left), "%s%.1s%s%s%s",
+			 o->shortName ? "-" : "    ", &o->shortName,
+			 o->shortName && o->longName ? ", " : "",
+			 o->longName ? "--" : "", o->longName ? o->longName : "");
 
-	if (o->shortName)
-		n = snprintf(left, sizeof(left), "-%c, ", o->shortName);
-	else
-		n = snprintf(left, sizeof(left), "    ");
-	n += snprintf(left + n, sizeof(left) - (size_t)n, "--%s", o->longName);
 	if (o->argDescrip)
 		snprintf(left + n, sizeof(left) - (size_t)n, " %s", o->argDescrip);
 	printf("  %-30s %s\n", left, o->descrip ? o->descrip : "");

@@ -17,6 +17,7 @@ qemu-io -c 'write -P 7 1M 300k' -c 'write -z 3M 1M' over.qcow2 >/dev/null
 # ---- the command line ----
 t 'help is help' says 'convert' img --help
 t 'a command has help' says '--target-is-zero' img convert --help
+t 'no option without a name' sh -c "'$VM_IMG' --help | sed -n 's/^  \([a-z]*\) .*/\1/p' | while read -r c; do '$VM_IMG' \$c --help; done | grep -A2 '(null)' && exit 1; true"
 t 'help on a full disk' sh -c "'$VM_IMG' --help >/dev/full; [ \$? = 1 ]"
 t 'version' says 'vm-img ' img --version
 t 'no command is a usage error' exits 2 img
