@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/bits.h"
@@ -367,18 +368,39 @@ static struct img_opts effective(const struct img_opts *opts)
 	return o;
 }
 
+/* The file to open for a folder: the description of a bundle. NULL: `path` is no such folder. */
+static char *bundle_file(const char *path)
+{
+	struct stat st;
+	char *file;
+
+	if (stat(path, &st) < 0 || !S_ISDIR(st.st_mode) ||
+	    asprintf(&file, "%s/DiskDescriptor.xml", path) < 0)
+		return NULL;
+	if (!access(file, F_OK))
+		return file;
+	free(file);
+	return NULL;
+}
+
 int img_open(const char *path, const struct img_opts *opts, struct img **out,
 	     struct err *err)
 {
 	struct img_opts o = effective(opts);
+	char *bundle = bundle_file(path);
 	struct img_file_opts fo = {
 		.read_only = o.read_only, .no_lock = o.no_lock, .no_sync = o.no_sync};
 	struct img_file *f;
 	int rc;
 
 	*out = NULL;
+	if (bundle)
+		path = bundle;
 	rc = file_open(path, &fo, &f, err);
-	return rc ? rc : open_file(f, path, &o, out, err);
+	if (!rc)
+		rc = open_file(f, path, &o, out, err);
+	free(bundle);
+	return rc;
 }
 
 int img_open_fd(int fd, const char *name, const struct img_opts *opts, struct img **out,

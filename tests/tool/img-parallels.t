@@ -65,5 +65,11 @@ t 'two blocks at one place are parted' repaired bat3=2
 t 'an image that was not closed' repaired inuse=0x746f6e59
 t 'space at the end is given back' repaired tail=3000000
 t 'all at once' repaired bat0=5000 bat1=3 inuse=0x746f6e59 tail=3000000
-t 'an image that was not closed, but is sound, is written' sh -c "$make a.hds disk.raw inuse=0x746f6e59 && $imgio a.hds write 0 512 1 && qemu-img check -q -f parallels a.hds"
+$make a.hds disk.raw inuse=0x746f6e59
+t 'an image that is marked as in use is read' same a.hds disk.raw
+t 'it is not written over' fails 'marked as in use' "$imgio" a.hds write 0 512 1
+t 'but repaired, and then written' sh -c "$img repair a.hds && $imgio a.hds write 0 512 1 && qemu-img check -q -f parallels a.hds"
+$make a.hds disk.raw ext=1
+t 'an image with an extension is read' same a.hds disk.raw
+t 'it is not written: the extension would be wrong' fails 'has an extension' "$imgio" a.hds write 0 512 1
 done_testing

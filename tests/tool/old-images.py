@@ -23,7 +23,7 @@ def parallels(f, data, o):
     bat = [o.get("bat%d" % i, e) for i, e in enumerate(bat)]
     h = struct.pack("<16s5IQIIIQ", b"WithouFreSpacExt" if ext else b"WithoutFreeSpace", 2, 16, 100,
                     o.get("rawblock", block), o.get("n", n), o.get("sectors", len(data) // 512), o.get("inuse", 0),
-                    start // 512, 0, 0)
+                    start // 512, 0, o.get("ext", 0))
     h += struct.pack("<%dI" % n, *bat)
     return h.ljust(start, b"\0") + out + bytes(o.get("tail", 0))
 

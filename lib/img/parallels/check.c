@@ -136,6 +136,8 @@ static int find_leaks(struct check *k)
 	int rc;
 
 	k->c->image_end_offset = end;
+	if (file_is_device(p->file)) /* the file's end is none of the image */
+		p->next = (end + p->factor - 1) / p->factor * p->factor;
 	if (p->file_len <= end || file_is_device(p->file) || le64_get(p->h.ext_off))
 		return 0;
 	k->c->leaks = (p->file_len - end + p->block - 1) / p->block;
@@ -170,9 +172,9 @@ static int check_mark(struct check *k)
 	return rc;
 }
 
-int parallels_check(struct img *img, struct img_check *c, struct err *err)
+int parallels_file_check(struct parallels *p, struct img_check *c, struct err *err)
 {
-	struct check k = {.p = img->priv, .c = c};
+	struct check k = {.p = p, .c = c};
 	int rc;
 
 	c->total_clusters = k.p->n;
@@ -188,7 +190,7 @@ int parallels_check(struct img *img, struct img_check *c, struct err *err)
 	if (!rc)
 		rc = check_mark(&k);
 	free(k.v);
-	return rc ? err_sys(err, -rc, "cannot check '%s'", img->path) : 0;
+	return rc ? err_sys(err, -rc, "cannot check '%s'", p->path) : 0;
 }
 
 /* ---- making ---- */
@@ -200,12 +202,16 @@ const struct img_option_desc parallels_options[] = {
 };
 /* clang-format on */
 
-int parallels_create(struct img_target *t, const struct img_create_opts *opts,
-		     struct err *err)
+uint64_t parallels_block_size(const struct img_create_opts *opts)
 {
-	uint64_t block =
-		img_option_number(opts->options, opts->n_options, "cluster_size",
-				  opts->cluster_size ? opts->cluster_size : 1u << 20);
+	return img_option_number(opts->options, opts->n_options, "cluster_size",
+				 opts->cluster_size ? opts->cluster_size : 1u << 20);
+}
+
+int parallels_file_create(struct img_file *f, const struct img_create_opts *opts,
+			  struct err *err)
+{
+	uint64_t block = parallels_block_size(opts);
 	uint64_t size = align_up(opts->size, 512), n, data;
 	struct parallels_header h = {0};
 	int rc;
@@ -231,9 +237,8 @@ int parallels_create(struct img_target *t, const struct img_create_opts *opts,
 	h.n = le32_make((uint32_t)n);
 	h.sectors = le64_make(size / 512);
 	h.data_off = le32_make((uint32_t)(data / 512));
-	rc = file_is_device(t->file) ? file_zero(t->file, 0, data, false)
-				     : file_truncate(t->file, data);
+	rc = file_is_device(f) ? file_zero(f, 0, data, false) : file_truncate(f, data);
 	if (!rc)
-		rc = file_write(t->file, &h, 0, sizeof(h));
-	return rc ? err_sys(err, -rc, "cannot write '%s'", t->path) : 0;
+		rc = file_write(f, &h, 0, sizeof(h));
+	return rc ? err_sys(err, -rc, "cannot write '%s'", file_path(f)) : 0;
 }

@@ -1,6 +1,6 @@
 /*
- * img/parallels/parallels.c - Parallels' and OpenVZ's (ploop) expanding disk images, versions 1 and 2: header, mapping, new
- * blocks. The layout is docs/interop/parallels of QEMU and OpenVZ's ploop1_image.h. Opening and
+ * img/parallels/parallels.c - one file of Parallels' and OpenVZ's (ploop) expanding disk images, versions 1 and 2: header,
+ * mapping, new blocks. The layout is docs/interop/parallels of QEMU and OpenVZ's ploop1_image.h. Opening and
  * closing: one thread; the rest: any.
  */
 #include <stdlib.h>
@@ -15,18 +15,18 @@ static bool has_magic(const void *head)
 	return !memcmp(head, PARALLELS_V1, 16) || !memcmp(head, PARALLELS_V2, 16);
 }
 
-static bool parallels_probe(const struct img_probe *p)
+bool parallels_is_file(const void *head, size_t len)
 {
-	const struct parallels_header *h = (const void *)p->head;
+	const struct parallels_header *h = head;
 
-	return p->head_len >= sizeof(*h) && has_magic(h) && le32_get(h->version) == 2;
+	return len >= sizeof(*h) && has_magic(h) && le32_get(h->version) == 2;
 }
 
 /* ---- opening and closing ---- */
 
 static int take_header(struct parallels *p, struct err *err)
 {
-	const char *path = p->img->path;
+	const char *path = p->path;
 	bool ext = !memcmp(p->h.magic, PARALLELS_V2, 16);
 	uint64_t sectors = le64_get(p->h.sectors), table;
 
@@ -39,6 +39,7 @@ static int take_header(struct parallels *p, struct err *err)
 	p->factor = ext ? p->block : 512;
 	p->data_off = le32_get(p->h.data_off) * 512ull;
 	p->unclean = le32_get(p->h.in_use) == PARALLELS_IN_USE;
+	p->closed = p->unclean ? 0 : le32_get(p->h.in_use);
 	if (!p->block || p->block > PARALLELS_MAX_BLOCK)
 		return err_set(err, EINVAL,
 			       "'%s' is damaged: blocks of %llu bytes, up to 256 MiB "
@@ -60,14 +61,14 @@ static int take_header(struct parallels *p, struct err *err)
 			       "file of %llu bytes",
 			       path, p->n, (unsigned long long)p->data_off,
 			       (unsigned long long)p->file_len);
-	p->img->size = sectors * 512;
+	p->size = sectors * 512;
 	return 0;
 }
 
 /* Written to are only images that a check finds nothing in. */
 static int check_writable(struct parallels *p, struct err *err)
 {
-	const char *path = p->img->path;
+	const char *path = p->path;
 	struct img_check c = {0};
 	int rc;
 
@@ -76,52 +77,72 @@ static int check_writable(struct parallels *p, struct err *err)
 			       "'%s' has blocks of %llu bytes, no power of two: it can "
 			       "be read, not written; convert it first",
 			       path, (unsigned long long)p->block);
-	if (p->img->opts.repair)
+	if (p->repair)
 		return 0;
-	rc = parallels_check(p->img, &c, err);
-	if (!rc && c.corruptions > p->unclean)
+	if (p->unclean)
+		return err_set(
+			err, EIO,
+			"'%s' is marked as in use: a program has it open, or did "
+			"not close it: open it read-only, or repair it first",
+			path);
+	if (le64_get(p->h.ext_off))
+		return err_set(err, ENOTSUP,
+			       "'%s' has an extension (dirty bitmaps) that would not "
+			       "know of what is written: it can be read; convert it",
+			       path);
+	rc = parallels_file_check(p, &c, err);
+	if (!rc && c.corruptions)
 		return err_set(err, EIO,
 			       "'%s' is damaged in %llu places: repair it first", path,
 			       (unsigned long long)c.corruptions);
-	p->unclean = false; /* nothing was lost by it */
 	return rc;
 }
 
-static int parallels_open(struct img *img, struct err *err)
+static int file_begin(struct parallels *p, bool writable, struct err *err)
 {
-	struct parallels *p = NEW(struct parallels);
-	int rc;
+	int rc = meta_pages_init(&p->pages, p->file, 512);
 
-	if (!p)
-		return err_set(err, ENOMEM, "no memory to open '%s'", img->path);
-	img->priv = p;
-	p->img = img;
-	p->file = img->file;
-	p->file_len = file_size(p->file);
-	pthread_mutex_init(&p->flush_lock, NULL);
-	pthread_mutex_init(&p->lock, NULL);
-	rc = meta_pages_init(&p->pages, p->file, 512);
 	if (!rc)
 		rc = file_read(p->file, &p->h, 0, sizeof(p->h));
 	if (rc)
-		return err_sys(err, -rc, "cannot read '%s'", img->path);
+		return err_sys(err, -rc, "cannot read '%s'", p->path);
 	rc = take_header(p, err);
 	if (rc)
 		return rc;
-	img->unit = img->zero_unit = is_pow2(p->block) ? (uint32_t)p->block : 512;
+	p->unit = is_pow2(p->block) ? (uint32_t)p->block : 512;
 	p->next = max_u64(p->file_len, p->data_off);
 	p->next = (p->next + p->factor - 1) / p->factor * p->factor;
-	return img->read_only ? 0 : check_writable(p, err);
+	return writable ? check_writable(p, err) : 0;
 }
 
-static int parallels_close(struct img *img)
+struct parallels *parallels_file_open(struct img_file *file, const char *path,
+				      bool writable, bool repair, struct err *err)
 {
-	struct parallels *p = img->priv;
+	struct parallels *p = NEW(struct parallels);
+
+	if (!p) {
+		err_set(err, ENOMEM, "no memory to open '%s'", path);
+		return NULL;
+	}
+	p->file = file;
+	p->path = path;
+	p->repair = repair;
+	p->file_len = file_size(file);
+	pthread_mutex_init(&p->flush_lock, NULL);
+	pthread_mutex_init(&p->lock, NULL);
+	if (!file_begin(p, writable, err))
+		return p;
+	parallels_file_close(p, false);
+	return NULL;
+}
+
+int parallels_file_close(struct parallels *p, bool write)
+{
 	int rc = 0;
 
 	if (!p)
 		return 0;
-	if (p->began && !img->discard_all) {
+	if (p->began && write) {
 		rc = parallels_write_all(p, true);
 		if (!rc)
 			rc = parallels_mark(p, false);
@@ -130,17 +151,7 @@ static int parallels_close(struct img *img)
 	pthread_mutex_destroy(&p->lock);
 	pthread_mutex_destroy(&p->flush_lock);
 	free(p);
-	img->priv = NULL;
 	return rc;
-}
-
-static void parallels_info(struct img *img, struct img_info *info)
-{
-	const struct parallels *p = img->priv;
-
-	info->version = memcmp(p->h.magic, PARALLELS_V2, 16) ? 1 : 2;
-	info->dirty = p->unclean;
-	info->cluster_bytes = (uint32_t)p->block;
 }
 
 /* ---- mapping ---- */
@@ -185,15 +196,14 @@ static int map_locked(struct parallels *p, uint64_t off, uint64_t len,
 		.len = min_u64(n, len),
 		.file = p->file,
 		.file_off = at + in,
-		.grain = p->img->unit,
+		.grain = p->unit,
 	};
 	return 0;
 }
 
-static int parallels_map(struct img *img, uint64_t off, uint64_t len,
-			 struct img_extent *e)
+int parallels_file_map(struct parallels *p, uint64_t off, uint64_t len,
+		       struct img_extent *e)
 {
-	struct parallels *p = img->priv;
 	int rc;
 
 	pthread_mutex_lock(&p->lock);
@@ -208,7 +218,7 @@ int parallels_mark(struct parallels *p, bool in_use)
 {
 	int rc;
 
-	p->h.in_use = le32_make(in_use ? PARALLELS_IN_USE : 0);
+	p->h.in_use = le32_make(in_use ? PARALLELS_IN_USE : p->closed);
 	rc = file_write(p->file, &p->h, 0, sizeof(p->h));
 	/* Others read the table, whose beginning is in the same page. */
 	pthread_mutex_lock(&p->lock);
@@ -218,12 +228,8 @@ int parallels_mark(struct parallels *p, bool in_use)
 	return rc ? rc : file_sync(p->file);
 }
 
-static int parallels_begin_write(struct img *img)
+int parallels_file_begin(struct parallels *p)
 {
-	struct parallels *p = img->priv;
-
-	/* Bitmaps there would not know of what is written now. */
-	p->h.ext_off = le64_make(0);
 	p->h.flags = le32_make(le32_get(p->h.flags) & ~1u); /* "empty" */
 	p->began = true;
 	return parallels_mark(p, true);
@@ -252,11 +258,6 @@ int parallels_write_all(struct parallels *p, bool durable)
 	return rc;
 }
 
-static int parallels_flush(struct img *img)
-{
-	return parallels_write_all(img->priv, true);
-}
-
 /* ---- new blocks ---- */
 
 static int step_begin(struct parallels *p)
@@ -269,14 +270,11 @@ static int step_begin(struct parallels *p)
 	return pressed ? parallels_write_all(p, false) : 0;
 }
 
-static int parallels_alloc(struct img *img, uint64_t off, uint64_t len,
-			   struct img_place *place)
+int parallels_file_alloc(struct parallels *p, uint64_t len, struct img_place *place)
 {
-	struct parallels *p = img->priv;
 	uint64_t old;
 	int rc = step_begin(p);
 
-	(void)off;
 	if (rc)
 		return rc;
 	pthread_mutex_lock(&p->lock);
@@ -300,19 +298,17 @@ static int parallels_alloc(struct img *img, uint64_t off, uint64_t len,
 	return rc;
 }
 
-static void parallels_unalloc(struct img *img, const struct img_place *place)
+void parallels_file_unalloc(struct parallels *p, const struct img_place *place)
 {
-	struct parallels *p = img->priv;
-
 	pthread_mutex_lock(&p->lock);
 	if (p->next == place->file_off + place->len)
 		p->next = place->file_off;
 	pthread_mutex_unlock(&p->lock);
 }
 
-static int parallels_link(struct img *img, uint64_t off, const struct img_place *place)
+int parallels_file_link(struct parallels *p, uint64_t off,
+			const struct img_place *place)
 {
-	struct parallels *p = img->priv;
 	uint64_t first = off / p->block, n = place->len / p->block, i = 0;
 	int rc = step_begin(p);
 
@@ -327,41 +323,3 @@ static int parallels_link(struct img *img, uint64_t off, const struct img_place 
 	pthread_mutex_unlock(&p->lock);
 	return rc;
 }
-
-/* Blocks stay where they are: their space goes back to the host. */
-static int parallels_discard(struct img *img, uint64_t off, uint64_t len,
-			     uint64_t *done)
-{
-	struct img_extent e;
-	int rc = parallels_map(img, off, len, &e);
-
-	if (rc)
-		return rc;
-	if (e.kind == IMG_DATA)
-		file_discard(e.file, e.file_off, e.len);
-	*done = e.len;
-	return 0;
-}
-
-static const char *const aliases[] = {"hds", "ploop", NULL};
-
-const struct img_format img_parallels = {
-	.name = "parallels",
-	.title = "Parallels or OpenVZ (ploop) disk image",
-	.aliases = aliases,
-	.options = parallels_options,
-	.probe = parallels_probe,
-	.open = parallels_open,
-	.close = parallels_close,
-	.map = parallels_map,
-	.info = parallels_info,
-	.begin_write = parallels_begin_write,
-	.alloc = parallels_alloc,
-	.link = parallels_link,
-	.unalloc = parallels_unalloc,
-	.discard = parallels_discard,
-	.flush = parallels_flush,
-	.create = parallels_create,
-	.check = parallels_check,
-	.can_fix = IMG_FIX_LEAKS | IMG_FIX_ERRORS,
-};
