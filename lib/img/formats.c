@@ -49,7 +49,7 @@ static void format_tell(const struct img_format *f, struct img_format_info *info
 		.aliases = f->aliases,
 		.options = f->options,
 		.creates = f->create || f->stream_begin,
-		.writes = f->alloc || f == &img_raw,
+		.writes = f->alloc || f->in_place,
 		.checks = f->check,
 		.repairs = f->can_fix,
 		.resizes = f->resize,
@@ -106,6 +106,8 @@ int format_probe_file(struct img_file *f, const char *path,
 		err_sys(err, -rc, "cannot read '%s'", path);
 	else
 		*fmt = format_probe(&p);
+	if (!rc && *fmt == &img_raw && split_is_first(path, p.size))
+		*fmt = &img_split;
 	free(buf);
 	return rc;
 }

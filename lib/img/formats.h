@@ -21,6 +21,9 @@ IMG_FORMAT(bochs)
 IMG_FORMAT(cloop)
 IMG_FORMAT(dmg)
 
+/* several files: has no mark, known by their names */
+IMG_FORMAT(split)
+
 /* the last: has no mark to find it by */
 IMG_FORMAT(raw)
 

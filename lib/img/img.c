@@ -135,8 +135,7 @@ int img_open_file(struct img_file *f, const char *path, const struct img_format 
 	img->read_only = opts->read_only;
 	img->opts = *opts;
 	img->fmt = fmt;
-	/* Raw images need no new places. */
-	if (!opts->read_only && !fmt->alloc && fmt != &img_raw)
+	if (!opts->read_only && !fmt->alloc && !fmt->in_place)
 		rc = err_set(err, EROFS,
 			     "'%s': images of format %s can only be read: open it "
 			     "read-only, or with its changes in a snapshot",

@@ -88,6 +88,7 @@ struct img_format {
 	const char *const *aliases;            /* ends with NULL; NULL: none */
 	const struct img_option_desc *options; /* of create; ends with .name NULL */
 	bool backing;                          /* can have a backing file */
+	bool in_place; /* is written where it is: needs no alloc() */
 	bool (*probe)(const struct img_probe *p);
 	/* img->file is there; further files come from img_open_extern(). Sets img->size, img->unit, the
 	 * backing names, img->priv. On failure close() is called, with what is there. */
@@ -251,9 +252,11 @@ void unpack_fini(struct img *img);
 const struct img_format *format_find(const char *name, struct err *err);
 /* The format by content; raw if there is no other. */
 const struct img_format *format_probe(const struct img_probe *p);
-/* The same for a file. */
+/* The same for a file; also by the names of the files beside it (img/other/split.c). */
 int format_probe_file(struct img_file *f, const char *path,
 		      const struct img_format **fmt, struct err *err);
+/* Is the raw file at `path`, of `size` bytes, the first of several that are one disk? */
+bool split_is_first(const char *path, uint64_t size);
 /* Are the options in the format's table, and do the values fit? */
 int format_check_options(const struct img_format *fmt, const struct img_option *options,
 			 unsigned n, struct err *err);

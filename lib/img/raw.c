@@ -155,6 +155,7 @@ const struct img_format img_raw = {
 	.name = "raw",
 	.title = "the disk's bytes, nothing else",
 	.options = raw_options,
+	.in_place = true,
 	.open = raw_open,
 	.close = raw_stream_close,
 	.map = raw_map,
