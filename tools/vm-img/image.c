@@ -113,17 +113,29 @@ static int open_spooled(int fd, const char *name, const struct img_opts *o,
 	return rc;
 }
 
-int open_package(const char *name, struct package **p, struct err *err)
+int open_package(const char *name, struct package **p, struct rootfs **tree,
+		 struct err *err)
 {
-	int fd, tmp;
+	bool in = !strcmp(name, "-");
+	int fd, again, rc;
 
 	*p = NULL;
-	if (!strcmp(name, "-"))
-		fd = dup(STDIN_FILENO);
-	else if (!is_packed(name, &fd))
-		return package_open(name, &stop, p, err);
-	tmp = spool(fd, strcmp(name, "-") ? name : "standard input", err);
-	return tmp < 0 ? tmp : package_open_fd(tmp, name, &stop, p, err);
+	*tree = NULL;
+	if (in || is_packed(name, &fd)) {
+		name = in ? "standard input" : name;
+		fd = spool(in ? dup(STDIN_FILENO) : fd, name, err);
+		if (fd < 0)
+			return fd;
+		again = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+		rc = package_open_fd(fd, name, &stop, p, err);
+		if (rc || *p) {
+			close(again);
+			return rc;
+		}
+		return rootfs_open_fd(again, name, &stop, tree, err);
+	}
+	rc = package_open(name, &stop, p, err);
+	return rc || *p ? rc : rootfs_open(name, &stop, tree, err);
 }
 
 static int open_path(const char *path, const struct img_opts *o, unsigned flags,

@@ -6,24 +6,32 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/size.h"
 #include "pack/package.h"
 #include "vm-img.h"
 
-enum { OPT_DISK = OPT_FIRST };
+enum { OPT_DISK = OPT_FIRST, OPT_SIZE };
 
 static struct common c;
-static char *out_path, *format = (char *)"qcow2";
+static char *out_path, *label, *format = (char *)"qcow2";
+static uint64_t fs_size; /* of the file system made of a tree; 0: as it needs */
 static int list_only, packed, no_verify;
 static unsigned only; /* this disk, from 1 on; 0: all */
 
 static int apply(int opt, char *v)
 {
 	uint64_t n;
-	int rc = parse_size("--disk", v, &n);
+	int rc = parse_size(opt == OPT_SIZE ? "--size" : "--disk", v, &n);
 
-	(void)opt;
+	if (opt == OPT_SIZE) {
+		fs_size = n;
+		if (!rc && (n % (1 << 20) || n < 16 << 20))
+			return usage("--size %s: whole MiB, 16M or more, are wanted",
+				     v);
+		return rc;
+	}
 	if (!rc && (n < 1 || n > 256))
 		return usage("--disk %s: 1 to 256 is wanted", v);
 	only = (unsigned)n;
@@ -285,6 +293,74 @@ static int import_all(struct package *p, const char *name)
 	return st;
 }
 
+/* ---- trees of files ---- */
+
+static int tree_tell(const struct rootfs *r, const char *name)
+{
+	struct json j = {0};
+
+	if (!want_json(&c)) {
+		printf("tree of files: %s\nkind: %s\nlayers: %u\n", name,
+		       rootfs_kind(r), rootfs_layers(r));
+		return 0;
+	}
+	json_object(&j, NULL);
+	json_number(&j, "version", 1);
+	json_text(&j, "filename", name);
+	json_text(&j, "package", rootfs_kind(r));
+	json_number(&j, "layers", rootfs_layers(r));
+	json_end(&j);
+	return print_json(&j);
+}
+
+/* "folder/debian.qcow2" of "dir/debian.tar.xz" */
+static char *tree_target(const char *name)
+{
+	struct package_disk_info d = {.name = "rootfs"};
+	size_t n = strlen(name);
+	char *base, *path;
+
+	while (n > 1 && name[n - 1] == '/')
+		n--;
+	base = strndup(name, n);
+	if (base && strcmp(name, "-")) {
+		char *tar = strcasestr(base, ".tar");
+
+		if (tar && tar > base && tar[-1] != '/')
+			*tar = 0;
+		d.name = base;
+	}
+	path = path_in(out_path ? out_path : ".", &d, 0, format);
+	free(base);
+	return path;
+}
+
+static int import_tree(struct rootfs *r, const char *name)
+{
+	bool folder = !out_path || is_folder(out_path);
+	char *to = folder ? tree_target(name) : strdup(out_path);
+	struct img_opts o = {.format = "raw", .read_only = true};
+	struct img *in = NULL;
+	struct err err = {0};
+	int fd = img_temp_fd(&err), again, rc = fd < 0 ? fd : 0;
+
+	if (!to)
+		rc = err_set(&err, ENOMEM, "no memory");
+	if (!rc)
+		rc = rootfs_write_ext4(r, fd, fs_size, label, &err);
+	if (!rc && (again = dup(fd)) >= 0)
+		rc = img_open_fd(again, "the file system", &o, &in, &err);
+	if (!rc)
+		rc = import_image(in, to, !folder, &err);
+	img_close(in);
+	if (fd >= 0)
+		close(fd);
+	if (!rc && !c.quiet && strcmp(to, "-"))
+		printf("%s\n", to);
+	free(to);
+	return rc ? fail(&err) : 0;
+}
+
 static int run(const struct command *cmd, int argc, const char **argv)
 {
 	const struct poptOption table[] = {
@@ -297,6 +373,11 @@ static int run(const struct command *cmd, int argc, const char **argv)
 		 "NAME=VALUE,..."},
 		{"disk", 0, POPT_ARG_STRING, NULL, OPT_DISK,
 		 "only this disk, from 1 on", "N"},
+		{"size", 0, POPT_ARG_STRING, NULL, OPT_SIZE,
+		 "of the file system made of a tree (default: a quarter more than "
+		 "it needs)",
+		 "SIZE"},
+		{"label", 0, POPT_ARG_STRING, &label, 0, "of that file system", "NAME"},
 		{"compress", 'c', POPT_ARG_NONE, &packed, 0, "compress the images",
 		 NULL},
 		{"list", 'l', POPT_ARG_NONE, &list_only, 0,
@@ -312,6 +393,7 @@ static int run(const struct command *cmd, int argc, const char **argv)
 	};
 	struct img_format_info fi;
 	struct package *p = NULL;
+	struct rootfs *tree = NULL;
 	struct err err = {0};
 	int st;
 
@@ -322,7 +404,13 @@ static int run(const struct command *cmd, int argc, const char **argv)
 	if (img_format_find(format, &fi, &err) < 0)
 		return fail(&err);
 	format = (char *)fi.name;
-	st = open_package(c.args[0], &p, &err);
+	st = open_package(c.args[0], &p, &tree, &err);
+	if (tree) {
+		st = list_only ? tree_tell(tree, c.args[0])
+			       : import_tree(tree, c.args[0]);
+		rootfs_close(tree);
+		return st;
+	}
 	if (!st && !p)
 		st = err_set(&err, EINVAL,
 			     "'%s' is not a package: 'convert' copies images",
@@ -346,9 +434,12 @@ const struct command cmd_import = {
 	.usage = "[OPTION...] PACKAGE",
 	.summary =
 		"Makes images of the disks in a package: OVA, OVF, Vagrant box, Xen "
-		"XVA, Proxmox VMA,\nfolder of VMware or Parallels. '-' is standard "
-		"input; what is packed by gzip, xz, zstd,\nbzip2 or lz4 is unpacked.",
-	.examples = "  vm-img import --list appliance.ova\n"
+		"XVA, Proxmox VMA,\nfolder of VMware or Parallels; or a disk with an "
+		"ext4 file system of a tree of files:\ntar file, docker save, OCI "
+		"image, folder. '-' is standard input; what is packed by\ngzip, "
+		"xz, zstd, bzip2 or lz4 is unpacked.",
+	.examples = "  docker save debian | vm-img import -o debian.qcow2 --size 4G -\n"
+		    "  vm-img import --list appliance.ova\n"
 		    "  vm-img import -O qcow2 -o disks/ appliance.ova\n"
 		    "  vm-img import -O raw --disk 1 -o disk.raw vm.vma.zst\n"
 		    "  curl -s https://example.org/a.ova | vm-img import -\n",

@@ -10,6 +10,7 @@
 #include "img/copy.h"
 #include "img/img.h"
 #include "pack/package.h"
+#include "pack/rootfs.h"
 
 /* A sub-command: options are parsed by run(), with args_parse(). */
 struct command {
@@ -114,8 +115,10 @@ int image_close(struct img *img);
 
 /* ---- packages ---- */
 
-/* Opens the package at `name` ("-": standard input), which may be packed. 0 and *p, NULL if it is none; or -errno. */
-int open_package(const char *name, struct package **p, struct err *err);
+/* Opens the package at `name` ("-": standard input), which may be packed, or the tree of files. 0 and *p or *tree, both
+ * NULL if it is neither; or -errno. */
+int open_package(const char *name, struct package **p, struct rootfs **tree,
+		 struct err *err);
 int package_json(const struct package *p, const char *name);
 void package_text(const struct package *p, const char *name);
 
