@@ -23,7 +23,7 @@ CFLAGS  += -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-fram
 endif
 
 PKGS    := popt libzstd libdeflate liblzma liblz4 lzo2 libarchive libseccomp jansson blkid fdisk
-PKGS    += libxml-2.0 nettle ext2fs com_err
+PKGS    += libxml-2.0 nettle libgcrypt ext2fs com_err
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lslirp -lbz2 # slirp.pc wants glib.pc, which we do not
 ALL_CFLAGS  = -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DVM_VERSION='"$(VERSION)"' \

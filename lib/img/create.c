@@ -135,6 +135,18 @@ int img_create(const char *path, const struct img_create_opts *opts, struct err 
 
 /* ---- images that are filled at once ---- */
 
+/* The passphrase of an image that is made, to open it again. */
+static const char *made_secret(const struct img_create_opts *o)
+{
+	for (unsigned i = o->n_options; i-- > 0;) {
+		const char *dot = strrchr(o->options[i].name, '.');
+
+		if (!strcmp(dot ? dot + 1 : o->options[i].name, "key-secret"))
+			return o->options[i].value;
+	}
+	return NULL;
+}
+
 /* Opens what create() made, or begins what is written in one pass. */
 static int begin_image(struct img_target *t, const struct img_format *fmt,
 		       const struct img_create_opts *o, const struct img_plan *plan,
@@ -142,9 +154,14 @@ static int begin_image(struct img_target *t, const struct img_format *fmt,
 {
 	struct img_opts io = {.no_lock = true,
 			      .no_backing = !o->backing_path || o->no_backing_check,
-			      .allow_external = o->allow_external};
+			      .allow_external = o->allow_external,
+			      .secret = made_secret(o)};
 	int rc = -EOPNOTSUPP;
 
+	if (!io.secret) {
+		io.secret = o->secret;
+		io.secret_len = o->secret_len;
+	}
 	if (fmt->stream_begin && plan)
 		rc = img_begin_stream(t, fmt, o, plan, img, err);
 	if (rc != -EOPNOTSUPP)

@@ -8,6 +8,7 @@
 IMG_FORMAT(qcow2)
 IMG_FORMAT(qcow1)
 IMG_FORMAT(qed)
+IMG_FORMAT(luks)
 
 /* VirtualBox, Microsoft */
 IMG_FORMAT(vhdx)

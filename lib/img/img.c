@@ -518,5 +518,6 @@ const char *img_extent_path(const struct img *img, const struct img_extent *e)
 
 bool img_starts_zero(const struct img *img)
 {
-	return img->fmt != &img_raw || !file_is_device(img->file);
+	return img->fmt != &img_luks &&
+	       (img->fmt != &img_raw || !file_is_device(img->file));
 }

@@ -17,6 +17,7 @@
 struct img;
 struct img_file;
 struct codec_block;
+struct crypt;
 
 /* The longest chain of backing files that is opened. */
 #define IMG_MAX_DEPTH 200
@@ -37,9 +38,13 @@ struct img_opts {
 	const char *allow_external;
 	const char *
 		snapshot_name; /* read this internal snapshot (id or name), read-only */
-	const char *secret;    /* passphrase of an encrypted image */
 	/* img_open_fd(), read-only: only these bytes of the file are the image (part_len 0: all). */
 	uint64_t part_off, part_len;
+	/* Passphrase of an encrypted image, and of those behind it: text, or secret_len bytes. NULL: none; such
+	 * an image is then opened (-ENOKEY otherwise) only read-only with no_backing or repair, without
+	 * its data. A wrong one: -EKEYREJECTED. Borrowed while it is opened. */
+	const char *secret;
+	size_t secret_len; /* 0: secret is text */
 };
 
 /*
@@ -192,6 +197,10 @@ struct img_extent {
 	 * extent begins unit_off bytes into them */
 	const struct codec_block *codec;
 	uint32_t packed_len, unit_len, unit_off;
+	struct crypt
+		*crypt; /* data: encrypted, borrowed from the image; NULL: is not */
+	uint64_t
+		crypt_off; /* and of its first byte, what the cipher counts sectors by */
 };
 
 /*
@@ -243,10 +252,12 @@ struct img_create_opts {
 	uint32_t refcount_bits; /* 0: 16 */
 	uint32_t version;       /* qcow2: 2 or 3; 0: 3 */
 	bool extended_l2;
-	bool zstd;                  /* compressed clusters are zstd, else deflate */
-	bool replace;               /* an existing file may be replaced */
-	bool no_sync;               /* do not wait for the disk at the end */
-	const char *secret;         /* passphrase of an image to be encrypted */
+	bool zstd;    /* compressed clusters are zstd, else deflate */
+	bool replace; /* an existing file may be replaced */
+	bool no_sync; /* do not wait for the disk at the end */
+	const char *
+		secret; /* passphrase of an image to be encrypted, if "key-secret" is not among the options */
+	size_t secret_len;          /* 0: secret is text */
 	const char *allow_external; /* as in img_opts */
 	/* Settings by name, of the format's table (img_format_info.options). Borrowed. Those that img_create()
 	 * knows itself, whatever the format: size, backing_file, backing_fmt. */

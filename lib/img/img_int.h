@@ -16,6 +16,8 @@ struct img_place {
 	struct img_file *file; /* borrowed */
 	bool zero;             /* reads as zeros now */
 	bool fresh;            /* was taken for this, not there before */
+	struct crypt *crypt;   /* what is written is to be encrypted; borrowed */
+	uint64_t crypt_off;    /* as in struct img_extent */
 };
 
 /* What a format is recognized by. */

@@ -11,6 +11,7 @@
 
 #include "base/bits.h"
 #include "img/img_int.h"
+#include "img/sealed.h"
 
 /* New places are filled in steps of at most this: bounds both the range held and what an error undoes. */
 #define ALLOC_STEP   (8u << 20)
@@ -18,6 +19,38 @@
 #define ZERO_BY_HOST (32u << 10)
 /* Zeroing and discarding hold at most this much at a time. */
 #define ZERO_STEP    (1ull << 30)
+
+/* ---- data where it is ---- */
+
+static struct sealed extent_sealed(const struct img_extent *e)
+{
+	return (struct sealed){e->file, e->file_off, e->crypt, e->crypt_off};
+}
+
+static int extent_read(const struct img_extent *e, struct iov_pos *p, uint64_t n)
+{
+	struct sealed s = extent_sealed(e);
+
+	return e->crypt ? sealed_readv(&s, p, n)
+			: file_readv(e->file, p, e->file_off, n);
+}
+
+/* src NULL: zeros. */
+static int extent_write(const struct img_extent *e, struct iov_pos *src, uint64_t n)
+{
+	struct sealed s = extent_sealed(e);
+
+	if (e->crypt)
+		return sealed_write(&s, &(struct sealed_data){.p = src, .n = n});
+	return src ? file_writev(e->file, src, e->file_off, n)
+		   : file_zero(e->file, e->file_off, n, false);
+}
+
+/* May a write go there without holding the range? Parts of encrypted sectors are read and written again. */
+static bool in_place(const struct img_extent *e)
+{
+	return e->kind == IMG_DATA && e->writable && !e->crypt;
+}
 
 /* ---- reading ---- */
 
@@ -58,7 +91,7 @@ static int read_at(struct img *img, struct iov_pos *p, uint64_t off, uint64_t le
 			break;
 		n = min_u64(len, e.len);
 		switch (e.kind) {
-		case IMG_DATA: rc = file_readv(e.file, p, e.file_off, n); break;
+		case IMG_DATA: rc = extent_read(&e, p, n); break;
 		case IMG_ZERO: iov_pos_zero(p, n); break;
 		case IMG_BACKING: rc = read_backing(img, p, off, n); break;
 		case IMG_PACKED: rc = unpack_read(img, &e, p, n); break;
@@ -225,6 +258,11 @@ static int place_fill(const struct img_place *place, const struct margin *head,
 	uint64_t at = place->file_off + head->len;
 	int rc = -E2BIG;
 
+	if (place->crypt)
+		return sealed_write(&(struct sealed){place->file, place->file_off,
+						     place->crypt, place->crypt_off},
+				    &(struct sealed_data){head->old, head->len, src, n,
+							  tail->old, tail->len});
 	if (src && margin_joins(head, place) && margin_joins(tail, place))
 		rc = fill_joined(place, head, tail, src, n);
 	if (rc != -E2BIG)
@@ -288,8 +326,7 @@ static int write_first(struct img *img, struct iov_pos *src, uint64_t off, uint6
 		n = min_u64(n, e.len);
 		*done = n;
 		if (e.kind == IMG_DATA && e.writable)
-			rc = src ? file_writev(e.file, src, e.file_off, n)
-				 : file_zero(e.file, e.file_off, n, false);
+			rc = extent_write(&e, src, n);
 		else if (!img->fmt->alloc)
 			rc = -EROFS;
 		else
@@ -332,12 +369,10 @@ static int write_at(struct img *img, struct iov_pos *src, uint64_t off, uint64_t
 		if (rc)
 			break;
 		n = min_u64(len, e.len);
-		if (e.kind != IMG_DATA || !e.writable)
-			rc = write_first(img, src, off, n, &n);
-		else if (src)
-			rc = file_writev(e.file, src, e.file_off, n);
+		if (in_place(&e))
+			rc = extent_write(&e, src, n);
 		else
-			rc = file_zero(e.file, e.file_off, n, false);
+			rc = write_first(img, src, off, n, &n);
 		off += n;
 		len -= n;
 	}
@@ -559,7 +594,7 @@ static int zero_by_data(struct img *img, uint64_t off, uint64_t len, bool unmap,
 		return 0;
 	}
 	*done = n;
-	if (e.kind == IMG_DATA && e.writable)
+	if (in_place(&e))
 		return file_zero(e.file, e.file_off, n, unmap);
 	return write_first(img, NULL, off, n, done);
 }
@@ -682,6 +717,8 @@ int img_map(struct img *img, uint64_t off, uint64_t len, struct img_extent *e)
 			return -ENXIO;
 		len = n;
 	}
+	if (e->crypt)
+		return 0; /* a hole there does not read as zeros */
 	if (e->kind == IMG_DATA && !file_is_data(e->file, e->file_off, e->len, &n)) {
 		e->kind = IMG_ZERO;
 		e->hole = true;

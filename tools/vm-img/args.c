@@ -8,6 +8,7 @@
 #include "base/fdio.h"
 #include "base/mem.h"
 #include "base/size.h"
+#include "cli/secret.h"
 #include "vm-img.h"
 
 /* Memory that lives as long as the process is held here. */
@@ -92,9 +93,11 @@ int options_add(struct common *c, const char *text)
 static int add_secret(struct common *c, const char *text)
 {
 	char *kind = next_piece(&text), *id = NULL, *data = NULL;
+	bool base64 = false;
 	struct err err;
 	void *buf;
 	size_t len;
+	long n;
 
 	if (strcmp(kind, "secret"))
 		return usage("--object %s: only 'secret' objects are known", kind);
@@ -109,12 +112,21 @@ static int add_secret(struct common *c, const char *text)
 			if (fd_load_file(piece + 5, 65536, &buf, &len, &err) < 0)
 				return fail(&err);
 			data = keep(buf);
-		} else if (strcmp(piece, "format=raw"))
+			if (memchr(buf, 0, len))
+				return usage("--object secret: '%s' is not text: use "
+					     "--key-file",
+					     piece + 5);
+		} else if (!strcmp(piece, "format=base64"))
+			base64 = true;
+		else if (strcmp(piece, "format=raw"))
 			return usage("--object secret: '%s' is not known", piece);
 	}
 	if (!id || !data)
 		return usage(
 			"--object secret: 'id=' and 'data=' or 'file=' are wanted");
+	if (base64 && (n = cli_secret_base64(data)) != (long)strlen(data))
+		return usage("--object secret: '%s' is %s", id,
+			     n < 0 ? "not base64" : "not text: use --key-file");
 	if (c->n_secrets == ARRAY_LEN(c->secret))
 		return usage("more than %u secrets", c->n_secrets);
 	c->secret_id[c->n_secrets] = id;
@@ -122,18 +134,50 @@ static int add_secret(struct common *c, const char *text)
 	return 0;
 }
 
-const char *find_secret(const struct common *c)
+static bool ends_with(const char *name, const char *end)
 {
-	for (unsigned i = 0; i < c->n_options; i++) {
-		size_t n = strlen(c->options[i].name);
+	size_t n = strlen(name), k = strlen(end);
 
-		if (n < 10 || strcmp(c->options[i].name + n - 10, "key-secret"))
-			continue;
-		for (unsigned k = 0; k < c->n_secrets; k++)
-			if (!strcmp(c->options[i].value, c->secret_id[k]))
-				return c->secret[k];
+	return n >= k && !strcmp(name + n - k, end);
+}
+
+/* NULL with the failure told. */
+static const char *secret_by_id(const struct common *c, const char *id)
+{
+	for (unsigned k = 0; k < c->n_secrets; k++)
+		if (!strcmp(id, c->secret_id[k]))
+			return c->secret[k];
+	usage("no secret with id '%s': give it with --object secret,id=%s,...", id, id);
+	return NULL;
+}
+
+int find_secret(const struct common *c, const char **secret, size_t *len)
+{
+	*len = 0;
+	*secret = c->n_secrets == 1 ? c->secret[0] : NULL;
+	if (c->key) {
+		*secret = c->key;
+		*len = c->key_len;
 	}
-	return c->n_secrets == 1 ? c->secret[0] : NULL;
+	for (unsigned i = 0; i < c->n_options; i++)
+		if (ends_with(c->options[i].name, "key-secret")) {
+			*len = 0;
+			*secret = secret_by_id(c, c->options[i].value);
+			return *secret ? 0 : status(CLI_USAGE, 1);
+		}
+	return 0;
+}
+
+int fill_secrets(const struct common *c, struct img_option *o, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		if (!ends_with(o[i].name, "-secret") || !*o[i].value)
+			continue;
+		o[i].value = secret_by_id(c, o[i].value);
+		if (!o[i].value)
+			return status(CLI_USAGE, 1);
+	}
+	return 0;
 }
 
 bool want_json(const struct common *c)
@@ -187,7 +231,18 @@ static int take_args(poptContext ctx, struct common *c, unsigned min, unsigned m
 
 static int apply_common(struct common *c, int opt, char *value)
 {
-	return opt == OPT_LIST ? options_add(c, value) : add_secret(c, value);
+	struct err err;
+
+	if (opt == OPT_LIST)
+		return options_add(c, value);
+	if (opt == OPT_OBJECT)
+		return add_secret(c, value);
+	if (c->key)
+		return usage("only one --key-file can be given");
+	if (cli_secret_file(value, &c->key, &c->key_len, &err) < 0)
+		return fail(&err);
+	keep(c->key);
+	return 0;
 }
 
 int args_parse(const struct command *cmd, const struct poptOption *table, int argc,

@@ -141,6 +141,11 @@ static int run_amend(const struct command *cmd, int argc, const char **argv)
 	st = image_open(&c, c.args[0], c.format, OPEN_WRITE, NULL, &img);
 	if (st)
 		return st;
+	st = fill_secrets(&c, c.options, c.n_options);
+	if (st) {
+		image_close(img);
+		return st;
+	}
 	return done(img, img_amend(img, c.options, c.n_options, &err), &err);
 }
 

@@ -28,6 +28,7 @@ _vm_img() {
 	--output) mapfile -t COMPREPLY < <(compgen -W 'human json' -- "$cur"); return ;;
 	-t | -T | --cache) mapfile -t COMPREPLY < <(compgen -W 'none writeback writethrough directsync unsafe' -- "$cur"); return ;;
 	-r | --repair) [ "$cmd" != check ] || { mapfile -t COMPREPLY < <(compgen -W 'leaks all' -- "$cur"); return; } ;;
+	--key-file) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
 	--allow-external) mapfile -t COMPREPLY < <(compgen -d -- "$cur"); return ;;
 	esac
 	case $cur in

@@ -101,6 +101,7 @@ static int plan_target(struct job *b)
 	const char *format = c.target_format ? c.target_format : "raw";
 	struct img_format_info fi;
 	struct err err;
+	int st;
 
 	if (img_format_find(format, &fi, &err) < 0)
 		return fail(&err);
@@ -114,11 +115,15 @@ static int plan_target(struct job *b)
 		.allow_external = c.allow_external ? c.allow_external
 				  : as_qemu_img    ? "/"
 						   : NULL,
-		.secret = find_secret(&c),
 		.options = b->options,
 		.n_options = c.n_options,
 	};
 	memcpy(b->options, c.options, sizeof(c.options[0]) * c.n_options);
+	st = find_secret(&c, &b->create.secret, &b->create.secret_len);
+	if (!st)
+		st = fill_secrets(&c, b->options, c.n_options);
+	if (st)
+		return st;
 	/* Readers of zstd clusters: qcow2 version 3 with compression type 1. */
 	if (packed && !as_qemu_img && !strcmp(fi.name, "qcow2")) {
 		bool old = false;

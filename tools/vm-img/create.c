@@ -62,7 +62,9 @@ static int run(const struct command *cmd, int argc, const char **argv)
 	o.allow_external = c.allow_external ? c.allow_external
 			   : as_qemu_img    ? "/"
 					    : NULL;
-	o.secret = find_secret(&c);
+	st = find_secret(&c, &o.secret, &o.secret_len);
+	if (st)
+		return st;
 	o.options = c.options;
 	o.n_options = c.n_options;
 	for (unsigned i = 0; i < c.n_options; i++)
@@ -73,6 +75,9 @@ static int run(const struct command *cmd, int argc, const char **argv)
 	if (c.n_args < 2 && !sized && !backing)
 		return usage("a size is wanted, as in 20G");
 	tell(&o, c.args[0]);
+	st = fill_secrets(&c, c.options, c.n_options);
+	if (st)
+		return st;
 	return img_create(c.args[0], &o, &err) < 0 ? fail(&err) : 0;
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/secret.h"
 #include "pack/spool.h"
 #include "vm-img.h"
 
@@ -169,6 +170,22 @@ static int open_path(const char *path, const struct img_opts *o, unsigned flags,
 	return rc;
 }
 
+/* The same with a passphrase from the terminal, if there is one. */
+static int open_asking(const char *path, struct img_opts *o, unsigned flags,
+		       struct package **want, struct img **out, struct err *err)
+{
+	struct err no_terminal;
+	char *secret;
+	int rc = cli_secret_ask(path, &secret, &o->secret_len, &no_terminal);
+
+	if (rc) /* what the image said tells more */
+		return -ENOKEY;
+	o->secret = secret;
+	rc = open_path(path, o, flags, want, out, err);
+	cli_secret_free(secret, o->secret_len);
+	return rc;
+}
+
 int image_open_any(const struct common *c, const char *name, const char *format,
 		   unsigned flags, const char *snapshot, struct package **want,
 		   struct img **out)
@@ -186,23 +203,25 @@ int image_open_any(const struct common *c, const char *name, const char *format,
 				  : as_qemu_img     ? "/"
 						    : NULL,
 		.snapshot_name = snapshot,
-		.secret = find_secret(c),
 	};
 	const char *path = name;
 	struct err err = {0};
+	int rc = 0;
 
 	*out = NULL;
+	list = *c;
 	if (c->image_opts) {
-		int rc;
-
-		list = *c;
 		list.n_options = 0;
 		rc = parse_image_opts(name, &list, &o.format, &path);
-		if (rc)
-			return rc;
-		o.secret = find_secret(&list);
 	}
-	return open_path(path, &o, flags, want, out, &err) < 0 ? fail(&err) : 0;
+	if (!rc)
+		rc = find_secret(&list, &o.secret, &o.secret_len);
+	if (rc)
+		return rc;
+	rc = open_path(path, &o, flags, want, out, &err);
+	if (rc == -ENOKEY && !as_qemu_img)
+		rc = open_asking(path, &o, flags, want, out, &err);
+	return rc < 0 ? fail(&err) : 0;
 }
 
 int image_open(const struct common *c, const char *name, const char *format,

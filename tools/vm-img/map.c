@@ -28,7 +28,7 @@ static const char *file_of(const struct img *img, const struct img_extent *e)
 
 static bool has_offset(const struct img_extent *e)
 {
-	return e->file && e->kind != IMG_PACKED && e->present;
+	return e->file && e->kind != IMG_PACKED && e->present && !e->crypt;
 }
 
 static bool alike(const struct line *l, const struct img_extent *e)

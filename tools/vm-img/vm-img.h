@@ -46,6 +46,8 @@ struct common {
 	bool options_help;
 	char *secret_id[8], *secret[8];
 	unsigned n_secrets;
+	char *key; /* of --key-file, or asked for */
+	size_t key_len;
 	const char *args[MAX_ARGS]; /* what is not an option */
 	unsigned n_args;
 };
@@ -54,6 +56,7 @@ enum {
 	OPT_HELP = 1,
 	OPT_LIST,   /* -o */
 	OPT_OBJECT, /* --object */
+	OPT_KEY,    /* --key-file */
 	OPT_FIRST,  /* a sub-command's own begin here */
 };
 
@@ -70,6 +73,7 @@ enum {
 #define O_PROGRESS(c) {NULL, 'p', POPT_ARG_NONE, &(c)->progress, 0, "show a progress bar (default on a terminal)", NULL}, \
 		     {"progress", 0, POPT_ARG_STRING, &(c)->progress_fd, 0, "write N/100 lines to a descriptor", "FD"}
 #define O_COMMON(c)  {"object", 0, POPT_ARG_STRING, NULL, OPT_OBJECT, "a passphrase: secret,id=ID,data=TEXT or file=PATH", "SECRET"}, \
+		     {"key-file", 0, POPT_ARG_STRING, NULL, OPT_KEY, "the passphrase of encrypted images is in this file", "FILE"}, \
 		     {"image-opts", 0, POPT_ARG_NONE, &(c)->image_opts, 0, "images are given as driver=FMT,file.filename=PATH", NULL}, \
 		     {"help", 'h', POPT_ARG_NONE, NULL, OPT_HELP, "print this", NULL}, \
 		     POPT_TABLEEND
@@ -89,8 +93,10 @@ int options_add(struct common *c, const char *text);
 bool want_json(const struct common *c);
 /* A size, or an exit status above 0. */
 int parse_size(const char *what, const char *text, uint64_t *out);
-/* A passphrase that an option "...key-secret" names, or the only one; NULL. */
-const char *find_secret(const struct common *c);
+/* The passphrase that an option "...key-secret" names, or the only one, or NULL, and its length. 0 or an exit status. */
+int find_secret(const struct common *c, const char **secret, size_t *len);
+/* Puts the passphrases that options "...-secret" name in the place of their names. 0 or an exit status. */
+int fill_secrets(const struct common *c, struct img_option *o, unsigned n);
 
 /* ---- images ---- */
 

@@ -8,6 +8,7 @@
 #include "base/bits.h"
 #include "base/mem.h"
 #include "img/qcow2/walk.h"
+#include "img/sealed.h"
 
 /* What is allocated or written in one step. */
 #define STEP (16ull << 20)
@@ -35,8 +36,14 @@ static int begin(struct img *img)
 
 static int fill_place(const struct img_place *p, enum img_prealloc how)
 {
+	struct sealed s = {p->file, p->file_off, p->crypt, p->crypt_off};
 	uint64_t end = p->file_off + p->len;
-	int rc = p->zero ? 0 : file_zero(p->file, p->file_off, p->len, false);
+	int rc;
+
+	/* A hole would not read as zeros. */
+	if (p->crypt)
+		return sealed_write(&s, &(struct sealed_data){.n = p->len});
+	rc = p->zero ? 0 : file_zero(p->file, p->file_off, p->len, false);
 
 	/* It lies within the file before any table says so. */
 	if (!rc && !file_is_device(p->file) && file_size(p->file) < end)
@@ -327,6 +334,21 @@ static int settings_read(struct qcow2 *q, const struct img_option *o, unsigned n
 	return 0;
 }
 
+/* The keys of a LUKS image, and nothing else. */
+static int keys_amend(struct qcow2 *q, const struct img_option *o, unsigned n,
+		      struct err *err)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (strncmp(o[i].name, "encrypt.", 8))
+			return err_set(err, EINVAL,
+				       "'%s' and keys cannot be changed at once",
+				       o[i].name);
+	if (q->crypt != CRYPT_LUKS)
+		return err_set(err, ENOTSUP, "'%s' is not encrypted with LUKS",
+			       q->img->path);
+	return luks_box_amend(&q->luks, o, n, "encrypt.", err);
+}
+
 int qcow2_amend(struct img *img, const struct img_option *o, unsigned n,
 		struct err *err)
 {
@@ -334,8 +356,11 @@ int qcow2_amend(struct img *img, const struct img_option *o, unsigned n,
 	struct settings s = {0};
 	struct remake r;
 	bool down;
-	int rc = settings_read(q, o, n, &s, err);
+	int rc;
 
+	if (n && !strncmp(o[0].name, "encrypt.", 8))
+		return keys_amend(q, o, n, err);
+	rc = settings_read(q, o, n, &s, err);
 	if (rc)
 		return rc;
 	down = s.version < q->version;

@@ -12,10 +12,11 @@ struct layout {
 	uint32_t cluster_bits, cluster_size, rc_order, version;
 	bool extended;
 	uint64_t l1_n, l1_clusters, rt_clusters, rt_blocks, total;
+	uint64_t crypto_clusters; /* of the LUKS header, the last ones */
 };
 
 static int layout_plan(struct layout *l, const struct img_create_opts *o,
-		       struct err *err)
+		       uint64_t crypto_len, struct err *err)
 {
 	uint32_t bits = o->refcount_bits ? o->refcount_bits : 16;
 	unsigned l1_span;
@@ -58,12 +59,14 @@ static int layout_plan(struct layout *l, const struct img_create_opts *o,
 	l->l1_n = (o->size + BIT(l1_span) - 1) >> l1_span;
 	l->l1_clusters =
 		max_u64(1, (l->l1_n * 8 + l->cluster_size - 1) >> l->cluster_bits);
+	l->crypto_clusters = (crypto_len + l->cluster_size - 1) >> l->cluster_bits;
 	per_block = (uint64_t)l->cluster_size * 8 >> l->rc_order;
 	l->rt_clusters = l->rt_blocks = 1;
 	for (;;) {
 		uint64_t blocks, table;
 
-		l->total = 1 + l->l1_clusters + l->rt_clusters + l->rt_blocks;
+		l->total = 1 + l->l1_clusters + l->rt_clusters + l->rt_blocks +
+			   l->crypto_clusters;
 		blocks = (l->total + per_block - 1) / per_block;
 		table = (blocks * 8 + l->cluster_size - 1) >> l->cluster_bits;
 		if (blocks <= l->rt_blocks && table <= l->rt_clusters)
@@ -95,11 +98,25 @@ static void add_extension(struct str *s, uint32_t type, const char *text)
 	str_add(s, NULL, align_up(len, 8) - len);
 }
 
+/* Where the LUKS header is, and how long. */
+static void add_crypto(struct str *s, const struct layout *l, uint64_t len)
+{
+	be64 where[2] = {
+		be64_make(cluster_off(l, l->total - l->crypto_clusters)),
+		be64_make(len),
+	};
+
+	add_be32(s, EXT_CRYPTO);
+	add_be32(s, sizeof(where));
+	str_add(s, where, sizeof(where));
+}
+
 /* What only the settings by name tell. */
 struct extras {
 	const char *data_file; /* NULL: none */
 	bool data_raw, lazy;
 	enum img_prealloc prealloc;
+	struct crypt_plan crypt;
 };
 
 /* The first cluster's content. */
@@ -114,6 +131,8 @@ static void header_build(const struct layout *l, const struct img_create_opts *o
 		add_extension(s, EXT_BACKING_FORMAT, o->backing_format);
 	if (x->data_file)
 		add_extension(s, EXT_DATA_FILE, x->data_file);
+	if (x->crypt.len)
+		add_crypto(s, l, x->crypt.len);
 	str_add(s, NULL, 8); /* EXT_END */
 	if (o->backing_path)
 		name = str_add(s, o->backing_path, strlen(o->backing_path));
@@ -128,6 +147,7 @@ static void header_build(const struct layout *l, const struct img_create_opts *o
 	}
 	h->cluster_bits = be32_make(l->cluster_bits);
 	h->size = be64_make(o->size);
+	h->crypt_method = be32_make(x->crypt.method);
 	h->rt_off = be64_make(cluster_off(l, 1));
 	h->rt_clusters = be32_make((uint32_t)l->rt_clusters);
 	h->l1_off = be64_make(cluster_off(l, 1 + l->rt_clusters + l->rt_blocks));
@@ -193,6 +213,9 @@ const struct img_option_desc qcow2_options[] = {
 	{"data_file", OPTION_TEXT, NULL, NULL, "the disk's bytes are in this file, beside the image"},
 	{"data_file_raw", OPTION_BOOL, NULL, "off", "and the data file is a raw image of the disk"},
 	{"preallocation", OPTION_TEXT, "off|metadata|falloc|full", "off", "give everything its place at once"},
+	{"encryption", OPTION_BOOL, NULL, "off", "the same as encrypt.format=aes"},
+	{"encrypt.format", OPTION_TEXT, "aes|luks", NULL, "encrypt the disk's bytes (aes: not safe, for old programs)"},
+	LUKS_OPTIONS("encrypt."),
 	{0},
 };
 /* clang-format on */
@@ -235,6 +258,7 @@ static int create_extras(struct img_target *t, const struct img_create_opts *o,
 {
 	struct img_opts io = {.no_lock = true, .no_sync = true};
 	struct img_file *data;
+	size_t len;
 	struct img *img;
 	int rc = 0, end;
 
@@ -245,6 +269,11 @@ static int create_extras(struct img_target *t, const struct img_create_opts *o,
 	}
 	if (rc || !x->prealloc || !o->size)
 		return rc;
+	if (x->crypt.method)
+		rc = luks_new_secret(o, "encrypt.", &io.secret, &len, err);
+	if (rc)
+		return rc;
+	io.secret_len = x->crypt.method ? len : 0;
 	rc = img_open_made(t, &img_qcow2, &io, &img, err);
 	if (rc)
 		return rc;
@@ -283,11 +312,14 @@ int qcow2_create(struct img_target *t, const struct img_create_opts *given,
 	struct str head = {0};
 	struct layout l = {0};
 	struct extras x = {0};
-	int rc = layout_plan(&l, opts, err);
+	int rc = read_extras(opts, &x, err);
 
-	rc = rc ? rc : read_extras(opts, &x, err);
-	if (rc)
+	rc = rc ? rc : qcow2_crypt_plan(opts, &x.crypt, err);
+	rc = rc ? rc : layout_plan(&l, opts, x.crypt.len, err);
+	if (rc) {
+		luks_box_fini(&x.crypt.luks);
 		return rc;
+	}
 	header_build(&l, opts, &x, &head);
 	if (head.failed)
 		rc = err_set(err, ENOMEM, "no memory for the header");
@@ -295,14 +327,20 @@ int qcow2_create(struct img_target *t, const struct img_create_opts *given,
 		 (opts->backing_path && strlen(opts->backing_path) > 1023))
 		rc = err_set(err, ENAMETOOLONG,
 			     "the backing file's name does not fit in the header");
+	if (!rc &&
+	    (rc = file_zero(f, cluster_off(&l, 0), cluster_off(&l, l.total), false)))
+		err_sys(err, -rc, "cannot write the image");
+	if (!rc && x.crypt.len)
+		rc = luks_box_write(&x.crypt.luks, f,
+				    cluster_off(&l, l.total - l.crypto_clusters), opts,
+				    "encrypt.", err);
+	luks_box_fini(&x.crypt.luks);
 	if (rc) {
 		str_fini(&head);
 		return rc;
 	}
 	/* The header, which makes it an image, is last. */
-	rc = file_zero(f, cluster_off(&l, 0), cluster_off(&l, l.total), false);
-	if (!rc)
-		rc = counts_write(f, &l);
+	rc = counts_write(f, &l);
 	if (!rc)
 		rc = file_write(f, head.p, 0, head.len);
 	str_fini(&head);

@@ -21,8 +21,8 @@ static int entry_extent(const struct qcow2 *q, struct l2e v, uint64_t in,
 	case SUB_BACKING: e->kind = IMG_BACKING; return 0;
 	case SUB_ZERO: e->kind = IMG_ZERO; return 0;
 	case SUB_DATA:
-		if (q->crypt)
-			return -EACCES;
+		if (q->crypt && !q->cipher)
+			return -ENOKEY;
 		if (v.e & ENTRY_OFFSET & (q->cluster_size - 1))
 			return -EIO;
 		if (!q->data)
@@ -30,13 +30,12 @@ static int entry_extent(const struct qcow2 *q, struct l2e v, uint64_t in,
 		e->kind = IMG_DATA;
 		e->file = q->data;
 		e->file_off = (v.e & ENTRY_OFFSET) + in;
+		e->crypt = q->cipher;
 		e->writable = q->external || (v.e & ENTRY_COPIED && own_table);
 		return 0;
 	case SUB_COMPRESSED:
 		if (q->external)
 			return -EIO;
-		if (q->crypt)
-			return -EACCES;
 		e->kind = IMG_PACKED;
 		e->file = q->file;
 		e->file_off = compressed_off(q, v.e);
@@ -128,6 +127,8 @@ static int map_locked(struct qcow2 *q, uint64_t off, uint64_t len, struct img_ex
 		return rc;
 	rc = map_run(q, s->data + (pos & (q->slice_size - 1)), s->data + q->slice_size,
 		     in, len, l1e & ENTRY_COPIED, e);
+	if (!rc && e->crypt)
+		e->crypt_off = qcow2_crypt_off(q, off, e->file_off);
 	if (!rc && e->writable && e->file == q->file &&
 	    own_meets(q, e->file_off >> q->cluster_bits,
 		      ((in + e->len - 1) >> q->cluster_bits) + 1)) {

@@ -78,12 +78,6 @@ static int header_features(struct qcow2 *q, const struct qcow2_header *h,
 	const char *path = q->img->path;
 
 	q->crypt = be32_get(h->crypt_method);
-	/* Its tables are not encrypted: they can be looked at. */
-	if (q->crypt &&
-	    !(q->img->read_only && (q->img->opts.repair || q->img->opts.no_backing)))
-		return err_set(err, ENOTSUP,
-			       "'%s' is encrypted (method %u), which is not supported",
-			       path, q->crypt);
 	q->codec = &codec_block_deflate;
 	if (q->incompatible & INC_COMPRESSION) {
 		if (h->compression > 1)
@@ -325,6 +319,8 @@ static int qcow2_open(struct img *img, struct err *err)
 	rc = header_read(q, &h, err);
 	if (!rc)
 		rc = tables_load(q, &h, err);
+	if (!rc)
+		rc = qcow2_crypt_open(q, err);
 	if (!rc && q->incompatible & INC_DATA_FILE)
 		rc = data_open(q, err);
 	if (rc)
@@ -356,6 +352,7 @@ static int qcow2_close(struct img *img)
 			rc = meta_flush(q, true);
 	}
 	meta_fini(q);
+	qcow2_crypt_close(q);
 	free(q->data_name);
 	pthread_mutex_destroy(&q->lock);
 	pthread_mutex_destroy(&q->flush_lock);

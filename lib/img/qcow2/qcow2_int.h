@@ -15,6 +15,7 @@
 
 #include "base/bytes.h"
 #include "img/img_int.h"
+#include "img/luks/box.h"
 
 #define QCOW2_MAGIC 0x514649fb /* "QFI\xfb" */
 
@@ -48,6 +49,9 @@ enum { QCOW2_V2_LEN = 72, QCOW2_V3_LEN = 104 };
 /* autoclear */
 #define AUTO_BITMAPS    BIT(0)
 #define AUTO_RAW_DATA   BIT(1)
+
+/* encryption */
+enum { CRYPT_NONE, CRYPT_AES, CRYPT_LUKS };
 
 /* header extensions */
 enum {
@@ -126,7 +130,10 @@ struct qcow2 {
 	uint32_t rb_bits;  /* log2 of reference counts in a block */
 	uint64_t incompatible, compatible, autoclear;
 	const struct codec_block *codec;
-	uint32_t crypt; /* method of encryption; 0: none */
+	uint32_t crypt;       /* method of encryption: CRYPT_... */
+	struct luks_box luks; /* of CRYPT_LUKS */
+	struct crypt *aes;    /* of CRYPT_AES; owned */
+	struct crypt *cipher; /* one of them, if the key is known; borrowed */
 	uint32_t n_snapshots;
 	uint64_t snapshots_off;
 	/* directory of persistent bitmaps, if it is valid; LUKS header */
@@ -190,6 +197,31 @@ int own_build(struct qcow2 *q);
 bool own_meets(const struct qcow2 *q, uint64_t first, uint64_t n);
 int own_add(struct qcow2 *q, uint64_t first, uint64_t n);
 void own_remove(struct qcow2 *q, uint64_t first, uint64_t n);
+
+/* ---- crypt.c: encryption ---- */
+
+/* What the header says about it, and the key if there is a passphrase. After the extensions were read. */
+int qcow2_crypt_open(struct qcow2 *q, struct err *err);
+void qcow2_crypt_close(struct qcow2 *q);
+/* qcow's old way: AES with the passphrase's first 16 bytes as key. */
+int qcow_aes_open(const struct img_opts *opts, const char *path, struct crypt **out,
+		  struct err *err);
+/* What the cipher counts sectors by for the disk's byte `off` at file_off. */
+uint64_t qcow2_crypt_off(const struct qcow2 *q, uint64_t off, uint64_t file_off);
+
+/* A new image's encryption: what the options say, and the LUKS header's length. */
+struct crypt_plan {
+	uint32_t method;
+	struct luks_box luks;
+	uint64_t len; /* bytes of the LUKS header; 0: none */
+};
+int qcow2_crypt_plan(const struct img_create_opts *o, struct crypt_plan *p,
+		     struct err *err);
+/* As much of it as measuring wants: no key is made. */
+int qcow2_crypt_measure(const struct img_create_opts *o, uint64_t *len,
+			struct err *err);
+bool qcow2_crypt_wanted(const struct img_create_opts *o);
+void qcow2_crypt_details(const struct qcow2 *q, struct details *d);
 
 /* ---- qcow2_map.c: which cluster is where ---- */
 

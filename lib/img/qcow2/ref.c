@@ -174,10 +174,12 @@ static uint64_t clusters_of(const struct qcow2 *q, uint64_t bytes)
 int own_build(struct qcow2 *q)
 {
 	uint64_t l1 = clusters_of(q, q->l1.n * 8);
+	uint64_t crypto = clusters_of(q, q->crypt == CRYPT_LUKS ? q->crypto_len : 0);
 
 	q->n_own = 0;
-	if (own_room(q, 2 + l1 + q->rt_clusters + q->l1.n + q->rt.n))
+	if (own_room(q, 2 + l1 + q->rt_clusters + q->l1.n + q->rt.n + crypto))
 		return -ENOMEM;
+	own_append(q, q->crypto_off >> q->cluster_bits, crypto);
 	own_append(q, 0, 1);
 	own_append(q, q->l1.off >> q->cluster_bits, l1);
 	own_append(q, q->rt.off >> q->cluster_bits, q->rt_clusters);

@@ -44,6 +44,7 @@ void qcow2_details(struct img *img, struct details *d)
 		detail_bool(d, "lazy-refcounts", q->compatible & COM_LAZY);
 	bitmaps_details(q, d);
 	detail_number(d, "refcount-bits", 1u << q->rc_order);
+	qcow2_crypt_details(q, d);
 	if (q->version < 3)
 		return;
 	detail_bool(d, "corrupt", q->incompatible & INC_CORRUPT);
@@ -99,7 +100,11 @@ int qcow2_measure(const struct img_create_opts *o, const struct img_plan *plan,
 	uint64_t rc = img_option_number(v, o->n_options, "refcount_bits", 16), all;
 	bool extended = img_option_bool(v, o->n_options, "extended_l2", false);
 	const char *pre = img_option_text(v, o->n_options, "preallocation", "off");
-	uint64_t tables, clusters;
+	uint64_t tables, clusters, crypto;
+	int bad = qcow2_crypt_measure(o, &crypto, err);
+
+	if (bad)
+		return bad;
 
 	if (!is_pow2(size) || size < 512 || size > 2 << 20)
 		return err_set(err, EINVAL,
@@ -112,7 +117,8 @@ int qcow2_measure(const struct img_create_opts *o, const struct img_plan *plan,
 	clusters = count_clusters(plan, (unsigned)__builtin_ctzll(size));
 	if (!strcmp(pre, "full") || !strcmp(pre, "falloc"))
 		clusters = all;
-	tables = tables_size(all, size, extended ? 16 : 8, (unsigned)rc);
+	tables = tables_size(all, size, extended ? 16 : 8, (unsigned)rc) +
+		 align_up(crypto, size);
 	m->fully_allocated = tables + all * size;
 	m->required = tables + clusters * size;
 	return 0;

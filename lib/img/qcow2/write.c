@@ -193,7 +193,11 @@ static int alloc_locked(struct qcow2 *q, uint64_t off, uint64_t len,
 	int rc;
 
 	len = min_u64(len, slice_span(q, off));
-	*p = (struct img_place){.len = len, .file = q->data, .file_off = off};
+	*p = (struct img_place){.len = len,
+				.file = q->data,
+				.file_off = off,
+				.crypt = q->cipher,
+				.crypt_off = off};
 	if (q->external) /* an external data file is laid out like the disk */
 		return 0;
 	if (l1_index(q, off) >= q->l1.n)
@@ -210,9 +214,10 @@ static int alloc_locked(struct qcow2 *q, uint64_t off, uint64_t len,
 			return rc;
 		host = first << q->cluster_bits;
 		p->fresh = true;
-		p->zero = first >= virgin && !file_is_device(q->file);
+		p->zero = first >= virgin && !file_is_device(q->file) && !q->cipher;
 	}
 	p->file_off = host + in;
+	p->crypt_off = qcow2_crypt_off(q, off, p->file_off);
 	p->len = min_u64(len, (n << q->cluster_bits) - in);
 	return 0;
 }
@@ -464,7 +469,8 @@ const struct codec_block *qcow2_packer(struct img *img, uint32_t *unit, uint32_t
 	*unit = q->cluster_size;
 	*room = q->cluster_size - 1; /* as large as a cluster is not packed */
 	*level = 0;
-	return q->external ? NULL : q->codec;
+	/* Packed clusters would lie there as they are. */
+	return q->external || q->crypt ? NULL : q->codec;
 }
 
 /* One reference more for the cluster that the last stream ends in, if it can have one. */
@@ -561,7 +567,7 @@ int qcow2_write_packed(struct img *img, uint64_t off, const void *data, size_t l
 	uint8_t *p;
 	int rc;
 
-	if (q->external || off & (q->cluster_size - 1) || !len ||
+	if (q->external || q->crypt || off & (q->cluster_size - 1) || !len ||
 	    len >= q->cluster_size)
 		return -EINVAL;
 	do {
