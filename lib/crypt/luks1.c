@@ -376,9 +376,7 @@ static int names_take(const struct luks1_options *o, struct luks1 *l, struct err
 		return err_set(err, ENOTSUP, "cipher '%s' is not known", want);
 	snprintf(l->cipher, sizeof(l->cipher), "%s", c->cipher);
 	l->key_bytes = !strcmp(mode, "xts") ? 2 * c->key : c->key;
-	if (!strcmp(mode, "ecb"))
-		snprintf(l->mode, sizeof(l->mode), "ecb");
-	else if (!strcmp(ivgen, "essiv"))
+	if (!strcmp(ivgen, "essiv"))
 		snprintf(l->mode, sizeof(l->mode), "%.8s-essiv:%.16s", mode,
 			 o->ivgen_hash ? o->ivgen_hash : "sha256");
 	else

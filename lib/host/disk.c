@@ -128,6 +128,8 @@ struct blk *disk_open(const struct disk_opts *o, unsigned workers, struct err *e
 		.read_only = o->read_only,
 		.snapshot = o->snapshot,
 		.allow_external = o->allow_external,
+		.secret = o->secret,
+		.secret_len = o->secret_len,
 	};
 	struct disk *d = NEW(struct disk);
 
@@ -180,6 +182,10 @@ static int parse_option(const char *text, struct disk_opts *o, struct err *err)
 		free(o->allow_external);
 		o->allow_external = strdup(text + 15);
 		return o->allow_external ? 0 : err_set(err, ENOMEM, "no memory");
+	} else if (!strncmp(text, "key-file=", 9)) {
+		free(o->key_file);
+		o->key_file = strdup(text + 9);
+		return o->key_file ? 0 : err_set(err, ENOMEM, "no memory");
 	} else if (!strncmp(text, "serial=", 7)) {
 		if (strlen(text + 7) >= sizeof(o->serial))
 			return err_set(err, EINVAL,
@@ -189,7 +195,7 @@ static int parse_option(const char *text, struct disk_opts *o, struct err *err)
 	} else {
 		return err_set(err, EINVAL,
 			       "disk option '%s' is not known: ro, snapshot, format=, "
-			       "allow-external= or serial= "
+			       "allow-external=, key-file= or serial= "
 			       "(a comma in the file's name is written twice)",
 			       text);
 	}
@@ -201,6 +207,10 @@ void disk_opts_free(struct disk_opts *o)
 	free(o->path);
 	free(o->format);
 	free(o->allow_external);
+	free(o->key_file);
+	if (o->secret)
+		explicit_bzero(o->secret, o->secret_len);
+	free(o->secret);
 }
 
 int disk_opts_parse(const char *text, struct disk_opts *o, struct err *err)

@@ -11,16 +11,19 @@ struct disk_opts {
 	char *allow_external; /* where files that the image names may be; NULL: its folder */
 	char serial[21];
 	bool read_only, snapshot;
+	char *key_file; /* the passphrase of an encrypted image is in it; NULL: none */
+	char *secret;   /* the passphrase; owned, wiped by disk_opts_free(). NULL: none */
+	size_t secret_len;
 };
 
 /*
- * Reads "FILE[,ro][,snapshot][,format=NAME][,allow-external=DIR][,serial=TEXT]"; a comma in FILE is
+ * Reads "FILE[,ro][,snapshot][,format=NAME][,allow-external=DIR][,serial=TEXT][,key-file=FILE]"; a comma in FILE is
  * written twice. 0 or -EINVAL; the caller ends with disk_opts_free() either way.
  */
 int disk_opts_parse(const char *text, struct disk_opts *o, struct err *err);
 void disk_opts_free(struct disk_opts *o);
 
-/* Opens the image and starts `workers` threads (1..16) for it. NULL with *err. */
+/* Opens the image (-ENOKEY in *err: o->secret is wanted) and starts `workers` threads (1..16) for it. NULL with *err. */
 struct blk *disk_open(const struct disk_opts *o, unsigned workers, struct err *err);
 
 #endif

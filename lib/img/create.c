@@ -153,7 +153,7 @@ static int begin_image(struct img_target *t, const struct img_format *fmt,
 		       struct img **img, struct err *err)
 {
 	struct img_opts io = {.no_lock = true,
-			      .no_backing = !o->backing_path || o->no_backing_check,
+			      .no_backing = o->no_backing_check,
 			      .allow_external = o->allow_external,
 			      .secret = made_secret(o)};
 	int rc = -EOPNOTSUPP;

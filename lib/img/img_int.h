@@ -205,6 +205,7 @@ struct img {
 	bool guard_head;  /* raw because nothing else was found: must stay so */
 	bool overwritten; /* img_overwrite_done() */
 	bool one_pass;    /* is written from its beginning to its end */
+	bool sealed;      /* its data is encrypted, in whole sectors */
 	uint64_t append;  /* one pass: bytes written so far */
 	char *backing_path;   /* as the image says it */
 	char *backing_format; /* as the image says it, NULL: not */

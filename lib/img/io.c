@@ -102,17 +102,34 @@ static int read_at(struct img *img, struct iov_pos *p, uint64_t off, uint64_t le
 	return rc;
 }
 
+/*
+ * A writer of other bytes of the same sector writes all of it anew, and the half of that which a reader may see could
+ * not be decrypted: reads of parts of sectors wait for it.
+ */
+static bool reads_alone(const struct img *img, uint64_t off, uint64_t len)
+{
+	return img->sealed && !img->read_only && (off | len) % CRYPT_SECTOR;
+}
+
 int img_readv(struct img *img, const struct iovec *iov, unsigned n_iov, uint64_t off,
 	      uint64_t len)
 {
 	struct iov_pos p = {iov, n_iov, 0};
+	struct img_busy b;
+	bool alone;
 	unsigned ticket;
 	int rc;
 
 	if (!range_ok(off, len, img->size))
 		return -EINVAL;
+	alone = reads_alone(img, off, len);
 	ticket = grace_enter(&img->grace);
+	if (alone)
+		busy_lock(img, &b, align_down(off, img->unit),
+			  align_up(off + len, img->unit));
 	rc = read_at(img, &p, off, len);
+	if (alone)
+		busy_unlock(img, &b);
 	grace_exit(&img->grace, ticket);
 	return rc;
 }

@@ -1,6 +1,6 @@
 /*
  * tests/progs/imgio.c - lib/img for the tests that compare it with qemu-img:
- *   imgio [-r] [-s] [-b] [-U] [-n] [-f FORMAT] IMAGE COMMAND...
+ *   imgio [-r] [-s] [-b] [-U] [-n] [-f FORMAT] [-S PASSPHRASE] IMAGE COMMAND...
  *     info | cat | map | write OFF LEN BYTE | zero OFF LEN | unmap OFF LEN | discard OFF LEN
  *     hold: waits for the end of its input with the image open
  *     random SEED OPS THREADS BLOCK MODEL [crash]: changes the image and the raw file MODEL alike, in
@@ -323,7 +323,7 @@ int main(int argc, char **argv)
 	struct img *img;
 	int c, rc, end;
 
-	while ((c = getopt(argc, argv, "+rsbUnf:")) != -1) {
+	while ((c = getopt(argc, argv, "+rsbUnf:S:")) != -1) {
 		switch (c) {
 		case 'r': o.read_only = true; break;
 		case 's': o.snapshot = true; break;
@@ -331,6 +331,7 @@ int main(int argc, char **argv)
 		case 'U': o.no_lock = true; break;
 		case 'n': o.no_sync = true; break;
 		case 'f': o.format = optarg; break;
+		case 'S': o.secret = optarg; break;
 		default: return 2;
 		}
 	}

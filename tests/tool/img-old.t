@@ -55,7 +55,9 @@ qcow_child() {
 }
 t 'qcow in front of a raw disk' qcow_child
 poke x.qcow 36 '\000\000\000\001'
-t 'AES is refused' damaged 'encrypted with qcow'
+t 'AES needs a passphrase' damaged 'its passphrase is needed'
+poke x.qcow 36 '\000\000\000\002'
+t 'another encryption is refused' damaged 'encrypted by method 2'
 poke x.qcow 32 '\077'
 t 'clusters of 2^63 bytes' damaged 'clusters of 2^63'
 poke x.qcow 33 '\077'

@@ -108,15 +108,15 @@ qemu-img create -q -u -f qcow2 -b nothere -F raw x.qcow2 1M
 t 'a missing backing file' fails "cannot open 'nothere': No such file or directory" "$imgio" -r x.qcow2 cat
 qemu-img create -q -u -f qcow2 -b nbd://localhost/x -F raw x.qcow2 1M
 t 'a backing file behind a protocol' fails 'only files can be opened' "$imgio" -r x.qcow2 cat
-qemu-img create -q -u -f qcow2 -b disk.raw -F luks x.qcow2 1M
-t 'a backing format that is not known' fails "format 'luks' is not known" "$imgio" -r x.qcow2 cat
+qemu-img create -q -u -f qcow2 -b disk.raw -F blkdebug x.qcow2 1M
+t 'a backing format that is not known' fails "format 'blkdebug' is not known" "$imgio" -r x.qcow2 cat
 mkfifo pipe
 t 'a FIFO' fails "'pipe' is neither a regular file nor a block device" timeout 5 "$imgio" -r pipe cat
 t 'a folder' fails "'sub' is neither" "$imgio" -r sub cat
 # Marked as LUKS by hand: qemu-img measures the computer's speed for that, and fails when it is busy.
 qemu-img create -q -f qcow2 x.qcow2 1M
 printf '\000\000\000\002' | dd of=x.qcow2 bs=1 seek=32 conv=notrunc 2>/dev/null
-t 'an encrypted image' fails 'is encrypted' "$imgio" -r x.qcow2 cat
+t 'an encrypted image without its header' fails 'a LUKS header of 0 bytes' "$imgio" -r x.qcow2 cat
 # byte IMAGE OFFSET OCTAL
 byte() {
 	printf "\\$3" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none

@@ -4,10 +4,21 @@
 #include <unistd.h>
 
 #include "base/bits.h"
+#include "cli/secret.h"
 #include "host/disk.h"
 #include "vm-run.h"
 
 #define WORKERS 4 /* a disk */
+
+static int take_disk(const struct disk_opts *d, struct pc_config *cfg, struct err *err)
+{
+	struct blk *b = disk_open(d, WORKERS, err);
+
+	if (!b)
+		return -err->code;
+	cfg->disks[cfg->n_disks++] = b;
+	return 0;
+}
 
 static int open_disk(const struct options *o, const char *text, struct pc_config *cfg,
 		     struct err *err)
@@ -16,11 +27,13 @@ static int open_disk(const struct options *o, const char *text, struct pc_config
 	int rc = disk_opts_parse(text, &d, err);
 
 	d.snapshot |= o->snapshot != 0;
-	if (!rc) {
-		cfg->disks[cfg->n_disks] = disk_open(&d, WORKERS, err);
-		rc = cfg->disks[cfg->n_disks] ? 0 : -err->code;
-		cfg->n_disks += !rc;
-	}
+	if (!rc && d.key_file)
+		rc = cli_secret_file(d.key_file, &d.secret, &d.secret_len, err);
+	if (!rc)
+		rc = take_disk(&d, cfg, err);
+	/* Encrypted: whoever sits at the terminal may know the passphrase. */
+	if (rc == -ENOKEY && !cli_secret_ask(d.path, &d.secret, &d.secret_len, NULL))
+		rc = take_disk(&d, cfg, err);
 	disk_opts_free(&d);
 	return rc;
 }

@@ -142,7 +142,7 @@ int options_parse(struct options *o, int argc, const char **argv)
 		{"memory", 'm', POPT_ARG_STRING, NULL, OPT_MEMORY, "memory, as in 512M or 2G (default 512M)", "SIZE"},
 		{"cpus", 'c', POPT_ARG_STRING, NULL, OPT_CPUS, "processors (default 1)", "N"},
 		{"engine", 'e', POPT_ARG_STRING, &o->engine, 0, "auto, kvm or emulator (default auto)", "NAME"},
-		{"disk", 'd', POPT_ARG_STRING, NULL, OPT_DISK, "virtio disk; options: ro, snapshot, format=FMT, allow-external=DIR, serial=TEXT", "FILE[,OPTION...]"},
+		{"disk", 'd', POPT_ARG_STRING, NULL, OPT_DISK, "virtio disk; options: ro, snapshot, format=FMT, allow-external=DIR, key-file=FILE, serial=TEXT", "FILE[,OPTION...]"},
 		{"emulator", 0, POPT_ARG_STRING, &o->emulator, 0, "interpreter or translator (default interpreter)", "NAME"},
 		{"code-cache", 0, POPT_ARG_STRING, NULL, OPT_CODE_CACHE, "translated code of each processor (default 32M)", "SIZE"},
 		{"snapshot", 's', POPT_ARG_NONE, &o->snapshot, 0, "discard what the guest writes to any disk", NULL},

@@ -62,6 +62,22 @@ int luks_box_open(struct luks_box *b, const struct img_opts *opts, struct err *e
 	return rc ? rc : box_crypt(b, err);
 }
 
+int qcow_aes_open(const struct img_opts *opts, const char *path, struct crypt **out,
+		  struct err *err)
+{
+	struct crypt_key key = {.n = 16};
+	size_t len;
+	int rc;
+
+	if (!opts->secret)
+		return luks_need_key(path, err);
+	len = opts->secret_len ? opts->secret_len : strlen(opts->secret);
+	memcpy(key.b, opts->secret, min_u64(len, key.n));
+	rc = crypt_new("aes", "cbc-plain64", &key, out, err);
+	crypt_key_wipe(&key);
+	return rc;
+}
+
 void luks_box_fini(struct luks_box *b)
 {
 	crypt_free(b->crypt);

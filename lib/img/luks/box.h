@@ -25,6 +25,10 @@ int luks_box_open(struct luks_box *b, const struct img_opts *opts, struct err *e
 /* Wipes and frees what it holds; of zeros, too. */
 void luks_box_fini(struct luks_box *b);
 
+/* qcow's old way, without a header: AES whose key is the passphrase's first 16 bytes. */
+int qcow_aes_open(const struct img_opts *opts, const char *path, struct crypt **out,
+		  struct err *err);
+
 /*
  * A new one: its header's length is b->l.data_off then; luks_box_write() writes it to [off, ..) of the file, which
  * reads as zeros, or nothing, there.

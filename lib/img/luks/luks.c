@@ -32,6 +32,7 @@ static int luks_open(struct img *img, struct err *err)
 		return rc;
 	img->size = align_down(all - b->l.data_off, CRYPT_SECTOR);
 	/* Part of a sector is written by one thread at a time, which holds its unit. */
+	img->sealed = true;
 	img->unit = 4096;
 	img->zero_unit = 1;
 	if (!img->opts.secret && img->read_only &&

@@ -10,6 +10,7 @@
 #include "base/bytes.h"
 #include "base/mem.h"
 #include "img/img_int.h"
+#include "img/luks/box.h"
 #include "img/meta.h"
 
 struct qcow1_header {
@@ -32,6 +33,7 @@ struct qcow1 {
 	uint64_t file_len, n_l1;
 	uint32_t cluster, l2_len; /* bytes; entries */
 	be64 *l1;
+	struct crypt *crypt; /* owned; NULL: is not encrypted, or has no key */
 	pthread_mutex_t lock;
 	struct meta_pages pages;
 };
@@ -55,11 +57,10 @@ static int take_header(struct qcow1 *q, struct err *err)
 
 	if (!is_qcow1(&q->h))
 		return err_set(err, EINVAL, "'%s' is no qcow image of version 1", path);
-	if (be32_get(q->h.crypt))
+	if (be32_get(q->h.crypt) > 1)
 		return err_set(err, ENOTSUP,
-			       "'%s' is encrypted with qcow's AES, which is not safe "
-			       "and not known here: decrypt it with qemu-img 2.x",
-			       path);
+			       "'%s' is encrypted by method %u: 1 (AES) is known", path,
+			       be32_get(q->h.crypt));
 	if (q->h.cluster_bits < 9 || q->h.cluster_bits > 16)
 		return err_set(err, EINVAL,
 			       "'%s' is damaged: clusters of 2^%u bytes, 2^9 to 2^16 "
@@ -129,6 +130,11 @@ static int qcow1_open(struct img *img, struct err *err)
 	if (rc)
 		return rc;
 	img->unit = img->zero_unit = q->cluster;
+	if (be32_get(q->h.crypt) &&
+	    (img->opts.secret || !(img->opts.repair || img->opts.no_backing)))
+		rc = qcow_aes_open(&img->opts, img->path, &q->crypt, err);
+	if (rc)
+		return rc;
 	q->l1 = mem_new(q->n_l1 + 1, sizeof(*q->l1));
 	rc = q->l1 ? file_read(img->file, q->l1, be64_get(q->h.l1_off), q->n_l1 * 8)
 		   : -ENOMEM;
@@ -143,6 +149,7 @@ static int qcow1_close(struct img *img)
 
 	if (!q)
 		return 0;
+	crypt_free(q->crypt);
 	meta_pages_fini(&q->pages);
 	pthread_mutex_destroy(&q->lock);
 	free(q->l1);
@@ -237,6 +244,11 @@ static int qcow1_map(struct img *img, uint64_t off, uint64_t len, struct img_ext
 	pthread_mutex_lock(&q->lock);
 	rc = map_locked(q, off, len, e);
 	pthread_mutex_unlock(&q->lock);
+	if (!rc && e->kind == IMG_DATA && be32_get(q->h.crypt)) {
+		e->crypt = q->crypt;
+		e->crypt_off = off;
+		rc = q->crypt ? 0 : -ENOKEY;
+	}
 	return rc;
 }
 
@@ -279,6 +291,7 @@ static void qcow1_info(struct img *img, struct img_info *info)
 	const struct qcow1 *q = img->priv;
 
 	info->cluster_bytes = q->cluster;
+	info->encrypted = be32_get(q->h.crypt);
 }
 
 const struct img_format img_qcow1 = {

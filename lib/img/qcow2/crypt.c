@@ -11,22 +11,6 @@
 
 /* ---- opening ---- */
 
-int qcow_aes_open(const struct img_opts *opts, const char *path, struct crypt **out,
-		  struct err *err)
-{
-	struct crypt_key key = {.n = 16};
-	size_t len;
-	int rc;
-
-	if (!opts->secret)
-		return luks_need_key(path, err);
-	len = opts->secret_len ? opts->secret_len : strlen(opts->secret);
-	memcpy(key.b, opts->secret, min_u64(len, key.n));
-	rc = crypt_new("aes", "cbc-plain64", &key, out, err);
-	crypt_key_wipe(&key);
-	return rc;
-}
-
 static int luks_open(struct qcow2 *q, struct err *err)
 {
 	if (!q->crypto_len || q->crypto_off & (q->cluster_size - 1))
@@ -61,6 +45,7 @@ int qcow2_crypt_open(struct qcow2 *q, struct err *err)
 		rc = qcow_aes_open(o, q->img->path, &q->aes, err);
 		q->cipher = q->aes;
 	}
+	q->img->sealed = q->cipher;
 	return rc;
 }
 

@@ -203,9 +203,6 @@ void own_remove(struct qcow2 *q, uint64_t first, uint64_t n);
 /* What the header says about it, and the key if there is a passphrase. After the extensions were read. */
 int qcow2_crypt_open(struct qcow2 *q, struct err *err);
 void qcow2_crypt_close(struct qcow2 *q);
-/* qcow's old way: AES with the passphrase's first 16 bytes as key. */
-int qcow_aes_open(const struct img_opts *opts, const char *path, struct crypt **out,
-		  struct err *err);
 /* What the cipher counts sectors by for the disk's byte `off` at file_off. */
 uint64_t qcow2_crypt_off(const struct qcow2 *q, uint64_t off, uint64_t file_off);
 
