@@ -12,7 +12,7 @@ struct disk_opts {
 	char serial[21];
 	bool read_only, snapshot;
 	char *key_file; /* the passphrase of an encrypted image is in it; NULL: none */
-	char *secret;   /* the passphrase; owned, wiped by disk_opts_free(). NULL: none */
+	char *secret; /* the passphrase; owned, wiped by disk_opts_free(). NULL: none */
 	size_t secret_len;
 };
 

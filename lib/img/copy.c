@@ -276,7 +276,7 @@ static int clone_chunk(struct copy *c, const struct slot *s)
 		if (!rc && e.kind == IMG_ZERO && c->o->zero_known)
 			continue;
 		if (!rc)
-			rc = e.kind == IMG_DATA
+			rc = e.kind == IMG_DATA && !e.crypt
 				     ? img_clone(c->dst, at, e.file, e.file_off, e.len,
 						 c->o->offload)
 				     : -EOPNOTSUPP;

@@ -519,7 +519,7 @@ int img_clone(struct img *img, uint64_t off, const struct img_file *src, uint64_
 
 	if (!range_ok(off, len, img->size) || img->one_pass)
 		return -EINVAL;
-	if (img->guard_head && at_ends(img, off, len))
+	if (img->sealed || (img->guard_head && at_ends(img, off, len)))
 		return -EOPNOTSUPP;
 	rc = begin_write(img);
 	if (rc)

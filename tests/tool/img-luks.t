@@ -122,6 +122,12 @@ snapshots() {
 		peer convert --object "$secret" --image-opts -O raw "$(how x.qcow2)" two.raw && our_same x.qcow2 two.raw
 }
 t 'snapshots' snapshots
+clone() { # no blocks are shared with what is encrypted: --reflink, or the host's own copying
+	fresh x.qcow2 && "$imgio" -S 'open sesame' x.qcow2 write 0 1M 1 && peer convert --object "$secret" --image-opts -O raw "$(how x.qcow2)" want.raw &&
+		"$img" convert --key-file key -O raw x.qcow2 c.raw && cmp c.raw want.raw && "$img" convert --key-file key -C -O raw x.qcow2 c.raw && cmp c.raw want.raw &&
+		"$img" convert -C --key-file key -O luks -o $fast want.raw c.luks && our_same c.luks want.raw
+}
+t 'nothing is shared with an encrypted image' clone
 chain() {
 	rm -f x.qcow2 && "$img" create -f qcow2 --key-file key -b disk.raw -F raw -o "encrypt.format=luks,encrypt.$fast" x.qcow2 &&
 		"$imgio" -S 'open sesame' x.qcow2 write 1000 70000 5 && cp disk.raw want.raw && timeout 9 qemu-io -f raw -c 'write -P 5 1000 70000' want.raw >/dev/null &&
