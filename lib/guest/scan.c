@@ -27,6 +27,15 @@ static void look_into(struct guest_disk *d, struct guest_volume *v)
 	os_find(v->fs, &v->os);
 }
 
+/* Boot sectors of volumes (BitLocker's) may look like an MBR without entries. */
+static void doubt_table(struct guest_disk *d)
+{
+	struct part_content c;
+
+	if (!part_recognize(d->img, 0, img_size(d->img), &c, NULL) && *c.type)
+		snprintf(d->table.type, sizeof(d->table.type), "none");
+}
+
 int guest_disk_open(struct img *img, struct guest_disk *d, struct err *err)
 {
 	int rc;
@@ -40,6 +49,8 @@ int guest_disk_open(struct img *img, struct guest_disk *d, struct err *err)
 		guest_disk_close(d);
 		return err_set(err, ENOMEM, "no memory");
 	}
+	if (!d->table.n)
+		doubt_table(d);
 	if (!strcmp(d->table.type, "none")) {
 		d->v[0].part.len = img_size(img);
 		d->n = 1;

@@ -11,6 +11,7 @@
 #include "base/bits.h"
 #include "base/bytes.h"
 #include "base/fdio.h"
+#include "guest/boot.h"
 #include "guest/scan.h"
 #include "img/img.h"
 
@@ -44,6 +45,7 @@ static void look(struct img *img)
 	static const char *const types[] = {"ext4", "ntfs",  "xfs", "btrfs",
 					    "vfat", "exfat", "swap"};
 	struct guest_disk d;
+	struct guest_boot b;
 	struct ranges used = {0};
 	struct err err;
 
@@ -52,6 +54,7 @@ static void look(struct img *img)
 
 		if (report)
 			guest_disk_used(&d, &used, report, &err);
+		guest_boot_judge(&d, &b);
 		free(report);
 		ranges_fini(&used);
 		guest_disk_close(&d);

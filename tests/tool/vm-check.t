@@ -26,8 +26,6 @@ t '--help shows examples' says 'Examples:' "$check" --help
 t '--version' says 'vm-check 0' "$check" --version
 t 'an unknown option is a usage error' exits 2 "$check" --frobnicate
 t 'an argument is a usage error' exits 2 "$check" kvm
-t 'disk is not pretended' fails "'disk' is not there yet" "$check" disk
-t 'guest is not pretended' fails "'guest' is not there yet" "$check" guest image
 t '--json and --fix together' exits 2 "$check" --json --fix
 t '--apply alone' exits 2 "$check" --apply
 t '--apply with --root' exits 2 "$check" --fix --apply --root "$TMP"

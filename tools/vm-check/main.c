@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "guest.h"
 #include "vm-check.h"
 
 /* clang-format off */
@@ -16,7 +17,9 @@ const struct cli_page page = {
 		"  vm-check --quiet && echo 'full speed'\n"
 		"  vm-check --require kvm-access,full-speed,nested\n"
 		"  sudo vm-check --fix --apply\n"
-		"  vm-check --explain firmware-off\n",
+		"  vm-check --explain firmware-off\n"
+		"  sudo vm-check disk /dev/sda\n"
+		"  vm-check guest laptop.qcow2\n",
 };
 /* clang-format on */
 
@@ -70,6 +73,8 @@ int main(int argc, const char **argv)
 	int status;
 
 	cli_start();
+	if (argc > 1 && (!strcmp(argv[1], "disk") || !strcmp(argv[1], "guest")))
+		return guest_run(argc, argv);
 	status = options_parse(&o, argc, argv);
 	if (status < 0 && o.explain)
 		status = cli_finish(&page, explain_print(o.explain));

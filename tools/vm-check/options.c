@@ -13,14 +13,6 @@ static int check(const struct options *o, const char *arg)
 {
 	int modes = !!o->json + !!o->report + !!o->require + !!o->fix + !!o->explain;
 
-	if (arg && (!strcmp(arg, "disk") || !strcmp(arg, "guest"))) {
-		fprintf(stderr,
-			"vm-check: '%s' is not there yet: this version cannot look "
-			"into "
-			"disks and images\n",
-			arg);
-		return CLI_FAILED;
-	}
 	if (arg)
 		return cli_usage_error(&page, "'%s' is not expected", arg);
 	if (modes > 1)
