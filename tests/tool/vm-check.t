@@ -33,6 +33,7 @@ t 'an unknown fact to --require' exits 2 "$check" --require warp-drive
 t 'an unknown topic' exits 2 "$check" --explain warp-drive
 t '--explain a fact' says 'EPT' "$check" --explain ept
 t '--explain a problem' says 'SVMDIS' "$check" --explain firmware-off
+t '--explain what is both' says 'As a problem: ' "$check" --explain container
 t '--explain list' says 'interrupt-remapping' "$check" --explain list
 t 'a full disk is not success' sh -c "$check --help >/dev/full; [ \$? = 1 ]"
 

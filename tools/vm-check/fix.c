@@ -114,17 +114,20 @@ static void explain_list(void)
 int explain_print(const char *topic)
 {
 	int i = fact_find(topic);
-	const char *text =
-		i >= 0 ? fact_at((unsigned)i)->explain : problem_explain(topic);
+	const char *problem = problem_explain(topic);
 
-	if (!strcmp(topic, "list"))
+	if (!strcmp(topic, "list")) {
 		explain_list();
-	else if (text)
-		printf("%s\n", text);
-	else
+		return CLI_DONE;
+	}
+	if (i < 0 && !problem)
 		return cli_usage_error(
 			&page, "'--explain %s': no such topic ('--explain list')",
 			topic);
+	if (i >= 0)
+		printf("%s\n", fact_at((unsigned)i)->explain);
+	if (problem)
+		printf("%s%s\n", i >= 0 ? "As a problem: " : "", problem);
 	return CLI_DONE;
 }
 
