@@ -377,12 +377,9 @@ static void test_tables(void **state)
 		}
 	}
 	assert_in_range(n, 90, FACTS_MAX);
-	for (unsigned i = 0; (id = problem_id(i)); i++) {
+	for (unsigned i = 0; (id = problem_id(i)); i++)
 		assert_non_null(problem_explain(id));
-		assert_int_equal(fact_find(id),
-				 -1); /* --explain would hide one of them */
-	}
-	assert_int_equal(fact_find("warp-drive"), -1);
+	assert_true(fact_find("warp-drive") < 0);
 	assert_null(problem_explain("warp-drive"));
 }
 
