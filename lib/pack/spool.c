@@ -4,11 +4,14 @@
 #include <archive.h>
 #include <archive_entry.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/bits.h"
 #include "base/fdio.h"
+#include "base/mem.h"
+#include "codec/lzop.h"
 
 #define BLOCK 65536
 #define GRAIN 4096
@@ -85,25 +88,102 @@ static int copy(struct archive *a, const char *name, int out, const atomic_bool 
 	return 0;
 }
 
+/* ---- lzop: libarchive would run a program for it ---- */
+
+struct unpacked {
+	const char *name;
+	int out;
+	uint64_t off;
+	const atomic_bool *stop;
+};
+
+static int put_block(void *ctx, const void *p, size_t len, struct err *err)
+{
+	struct unpacked *u = ctx;
+	int rc = put_sparse(u->out, p, len, u->off);
+
+	u->off += len;
+	if (rc)
+		return err_sys(err, -rc, "cannot write a temporary file for '%s'",
+			       u->name);
+	return u->stop && atomic_load(u->stop) ? err_set(err, EINTR, "interrupted") : 0;
+}
+
+static int unpack_lzop(int in, const char *name, int out, const atomic_bool *stop,
+		       struct err *err)
+{
+	struct unpacked u = {name, out, 0, stop};
+	int rc = lzop_unpack_fd(in, name, put_block, &u, err);
+
+	if (!rc && ftruncate(out, (off_t)u.off) < 0)
+		rc = err_sys(err, errno, "cannot write a temporary file for '%s'",
+			     name);
+	return rc;
+}
+
+/* ---- anything else ---- */
+
+/* What is read, and its first bytes, which were looked at. */
+struct input {
+	int fd;
+	uint8_t head[LZOP_MAGIC_LEN];
+	size_t head_len;
+	uint8_t buf[BLOCK];
+};
+
+static la_ssize_t input_read(struct archive *a, void *ctx, const void **buf)
+{
+	struct input *in = ctx;
+	size_t n = in->head_len;
+	ssize_t got;
+
+	if (n) {
+		*buf = in->head;
+		in->head_len = 0;
+		return (la_ssize_t)n;
+	}
+	do
+		got = read(in->fd, in->buf, sizeof(in->buf));
+	while (got < 0 && errno == EINTR);
+	if (got < 0)
+		archive_set_error(a, errno, "%s", strerror(errno));
+	*buf = in->buf;
+	return got;
+}
+
 int spool_unpack(int in, const char *name, int out, const atomic_bool *stop,
 		 struct err *err)
 {
 	struct archive *a = archive_read_new();
+	struct input *src = NEW(struct input);
 	struct archive_entry *e;
+	int64_t n;
 	int rc;
 
-	if (!a)
-		return err_set(err, ENOMEM, "no memory to unpack '%s'", name);
+	if (!a || !src) {
+		rc = err_set(err, ENOMEM, "no memory to unpack '%s'", name);
+		goto out;
+	}
+	src->fd = in;
+	n = fd_read_full(in, src->head, sizeof(src->head));
+	if (n < 0) {
+		rc = err_sys(err, (int)-n, "cannot read '%s'", name);
+		goto out;
+	}
+	src->head_len = (size_t)n;
+	if (lzop_looks_like(src->head, src->head_len)) {
+		rc = unpack_lzop(in, name, out, stop, err);
+		goto out;
+	}
 	archive_read_support_filter_gzip(a);
 	archive_read_support_filter_xz(a);
 	archive_read_support_filter_zstd(a);
 	archive_read_support_filter_bzip2(a);
 	archive_read_support_filter_lz4(a);
 	archive_read_support_filter_lzip(a);
-	archive_read_support_filter_lzop(a);
 	archive_read_support_format_raw(a);
 	archive_read_support_format_empty(a);
-	rc = archive_read_open_fd(a, in, BLOCK);
+	rc = archive_read_open2(a, src, NULL, input_read, NULL, NULL);
 	if (rc == ARCHIVE_OK)
 		rc = archive_read_next_header(a, &e);
 	if (rc == ARCHIVE_EOF)
@@ -113,6 +193,8 @@ int spool_unpack(int in, const char *name, int out, const atomic_bool *stop,
 			     archive_error_string(a));
 	else
 		rc = copy(a, name, out, stop, err);
+out:
 	archive_read_free(a);
+	free(src);
 	return rc;
 }

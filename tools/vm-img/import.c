@@ -15,8 +15,9 @@
 enum { OPT_DISK = OPT_FIRST, OPT_SIZE };
 
 static struct common c;
-static char *out_path, *label, *format = (char *)"qcow2";
-static uint64_t fs_size; /* of the file system made of a tree; 0: as it needs */
+static char *out_path, *label, *wanted = (char *)"qcow2";
+static const char *format; /* that of `wanted` */
+static uint64_t fs_size;   /* of the file system made of a tree; 0: as it needs */
 static int list_only, packed, no_verify;
 static unsigned only; /* this disk, from 1 on; 0: all */
 
@@ -364,7 +365,7 @@ static int import_tree(struct rootfs *r, const char *name)
 static int run(const struct command *cmd, int argc, const char **argv)
 {
 	const struct poptOption table[] = {
-		{"target-format", 'O', POPT_ARG_STRING, &format, 0,
+		{"target-format", 'O', POPT_ARG_STRING, &wanted, 0,
 		 "format of the images (default qcow2)", "FMT"},
 		{"to", 'o', POPT_ARG_STRING, &out_path, 0,
 		 "image or folder to write to (default: this folder)", "PATH"},
@@ -400,10 +401,10 @@ static int run(const struct command *cmd, int argc, const char **argv)
 	if (args_parse(cmd, table, argc, argv, &c, 1, 1, apply, &st))
 		return st;
 	if (c.options_help)
-		return print_options(format);
-	if (img_format_find(format, &fi, &err) < 0)
+		return print_options(wanted);
+	if (img_format_find(wanted, &fi, &err) < 0)
 		return fail(&err);
-	format = (char *)fi.name;
+	format = fi.name;
 	st = open_package(c.args[0], &p, &tree, &err);
 	if (tree) {
 		st = list_only ? tree_tell(tree, c.args[0])
