@@ -173,13 +173,13 @@ static const struct env *first(const struct snap *s, const struct clue *c,
 	return NULL;
 }
 
-/* Hyper-V's root partition may create partitions: CPUID 40000003h, EBX bit 0. */
+/* Hyper-V's root partition manages the processors: CPUID 40000003h, EBX bit 12. Creating partitions guests may, too. */
 static bool is_hyperv_root(const struct facts *f)
 {
 	struct cpuid c;
 
 	return signature_is(f->snap, "Microsoft Hv") &&
-	       ((parse_cpuid(f->snap, 0x40000003, 0, &c) && c.b & 1) ||
+	       ((parse_cpuid(f->snap, 0x40000003, 0, &c) && c.b & BIT(12)) ||
 		snap_find(f->snap, "dev/mshv"));
 }
 

@@ -603,7 +603,7 @@ static const struct {
 	{"wsl1", SEV_STOP, find_wsl1, "WSL 1 translates system calls; WSL 2 is a virtual machine with a Linux kernel and nested KVM."},
 	{"no-nesting", SEV_STOP, find_no_nesting, "Inside a virtual machine VT-x/AMD-V is there only when the outer hypervisor passes it on."},
 	{"firmware-off", SEV_STOP, find_firmware_off,
-		"The firmware locks IA32_FEATURE_CONTROL without VMX, or sets SVMDIS. Kernels from 5.6 on then clear the flag in /proc/cpuinfo, so that egrep and kvm-ok say 'does not support'."},
+		"The firmware locks IA32_FEATURE_CONTROL without VMX, or sets SVMDIS. Kernels from 5.6 (Intel) or 6.7 (AMD) on then clear the flag in /proc/cpuinfo, so that egrep and kvm-ok say 'does not support'."},
 	{"clearcpuid", SEV_STOP, find_clearcpuid, "clearcpuid= on the kernel's command line takes processor features away."},
 	{"xen-dom0", SEV_STOP, find_xen, "Under Xen the first Linux is a guest too."},
 	{"hyperv-root", SEV_STOP, find_hyperv, "Hyper-V runs below its root partition as well."},

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """vm-check-captures.t - captured computers (tests/captures): verdict, problems, fixes, exit status. TAP.
 
-Each file says before its first "===" line what must come out: expect: STATUS, problems: ID..., says: TEXT
+Each file says before its first "===" line where its facts come from (source:) and what must come out: expect: STATUS, problems: ID..., says: TEXT
 (in the text report), not: TEXT."""
 import glob, json, os, subprocess, sys, tempfile
 
@@ -43,12 +43,15 @@ def unpack(path, top):
 for path in sorted(glob.glob("tests/captures/*.txt")):
     name = os.path.basename(path)[:-4]
     want = {"expect": [], "problems": [], "says": [], "not": []}
+    sources = 0
     for line in open(path):
         if line.startswith("==="):
             break
+        sources += line.startswith("source: ") and len(line) > 20
         key, _, value = line.rstrip("\n").partition(": ")
         if key in want:
             want[key].append(value)
+    check(sources == 1, "%s: names its source" % name)
     status, text = run("--root", path)
     check(str(status) == want["expect"][0], "%s: status %s" % (name, want["expect"][0]), "%d\n%s" % (status, text))
     miss = [s for s in want["says"] if s not in text] + ["not: " + s for s in want["not"] if s in text]
