@@ -36,7 +36,9 @@ t 'vm-check: no problem to --require' check '' --require firmware-o
 t 'vm-check: a problem to --explain' check 'firmware-off' --explain firmware-o
 t 'vm-check: --explain=' check 'firmware-off' --explain = firmware-o
 t 'vm-check: list' check 'list' -e lis
+t 'vm-check: a command' check 'guest' gu
 mkdir "$TMP/tree"
+t 'vm-check: a file of a command' check "$TMP/tree" disk "$TMP/tre"
 t 'vm-check: a folder' check "$TMP/tree" --capture "$TMP/tr"
 t 'vm-run: an option' run '--code-cache' --code
 t 'vm-run: an engine' run 'emulator' --engine em

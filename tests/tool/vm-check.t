@@ -27,6 +27,9 @@ t '--version' says 'vm-check 0' "$check" --version
 t 'an unknown option is a usage error' exits 2 "$check" --frobnicate
 t 'an argument is a usage error' exits 2 "$check" kvm
 t '--json and --fix together' exits 2 "$check" --json --fix
+t '--require of nothing is no success' exits 2 "$check" --require ''
+t '--device of nothing' exits 2 "$check" --device ''
+t '--quiet and --json' exits 2 "$check" --quiet --json
 t '--apply alone' exits 2 "$check" --apply
 t '--apply with --root' exits 2 "$check" --fix --apply --root "$TMP"
 t 'an unknown fact to --require' exits 2 "$check" --require warp-drive
@@ -40,6 +43,18 @@ t 'a full disk is not success' sh -c "$check --help >/dev/full; [ \$? = 1 ]"
 t 'this computer gets a verdict' one_of '0 3 4' "$check"
 t 'in words' says 'This computer runs virtual machines at full speed: ' "$check"
 t 'in less than 2 seconds' quickly 2000 "$check"
+# Other work on this computer may delay one run, not five.
+once() {
+	for i in 1 2 3 4 5; do "$@" && return; done
+	return 1
+}
+case $O in
+*san*) skip 'in its time' 'sanitizer build' ;;
+*)
+	t 'without the proof in 200 ms' once quickly 200 "$check" --device "$TMP/nowhere"
+	t 'with it in 500 ms' once quickly 500 "$check"
+	;;
+esac
 t '--quiet says nothing' sh -c "[ -z \"\$($check --quiet 2>&1)\" ]"
 "$check" --quiet
 status=$?

@@ -18,8 +18,20 @@ _vm_check() {
 	--root | --device) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
 	--capture) mapfile -t COMPREPLY < <(compgen -d -- "$cur"); return ;;
 	esac
+	case ${COMP_WORDS[1]} in
+	disk | guest)
+		if [ "$COMP_CWORD" -gt 1 ]; then
+			case $cur in
+			-*) mapfile -t COMPREPLY < <(compgen -W "$("$prog" "${COMP_WORDS[1]}" --help 2>/dev/null | sed -n 's/^ *\(-., \)\?\(--[a-z-]*\).*/\2/p')" -- "$cur") ;;
+			*) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
+			esac
+			return
+		fi
+		;;
+	esac
 	case $cur in
 	-*) mapfile -t COMPREPLY < <(compgen -W "$("$prog" --help 2>/dev/null | sed -n 's/^ *\(-., \)\?\(--[a-z-]*\).*/\2/p')" -- "$cur") ;;
+	*) [ "$COMP_CWORD" != 1 ] || mapfile -t COMPREPLY < <(compgen -W 'disk guest' -- "$cur") ;;
 	esac
 }
 complete -o filenames -F _vm_check vm-check

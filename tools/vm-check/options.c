@@ -19,6 +19,15 @@ static int check(const struct options *o, const char *arg)
 		return cli_usage_error(&page,
 				       "only one of --json, --report, --require, "
 				       "--fix and --explain can be given");
+	if (o->quiet && modes && !o->require)
+		return cli_usage_error(&page,
+				       "'--quiet' prints nothing: it goes alone, "
+				       "with --require or --capture");
+	if (o->require && !*o->require)
+		return cli_usage_error(&page,
+				       "'--require' wants a fact ('--explain list')");
+	if (o->device && !*o->device)
+		return cli_usage_error(&page, "'--device' wants a file");
 	if (o->apply && !o->fix)
 		return cli_usage_error(&page, "'--apply' goes with '--fix'");
 	if (o->apply && o->root)
