@@ -222,48 +222,11 @@ static xmlDoc *load_xml(const char *path, struct err *err)
 	return doc;
 }
 
-/* The one image of a disk's folder: DiskDescriptor.xml names it. */
-static int hdd_image(struct package *p, struct package_disk *d, const char *folder,
-		     struct err *err)
-{
-	char *desc, *file = NULL, *type = NULL;
-	const xmlNode *storage, *image;
-	xmlDoc *doc;
-	int rc = 0;
-
-	if (asprintf(&desc, "%s/DiskDescriptor.xml", folder) < 0)
-		return err_set(err, ENOMEM, "no memory to open '%s'", p->path);
-	doc = load_xml(desc, err);
-	free(desc);
-	if (!doc)
-		return -err->code;
-	storage = xml_find(xmlDocGetRootElement(doc), NULL, "Storage");
-	image = xml_child(storage, "Image");
-	if (image && !xml_next(image, "Image") && !xml_next(storage, "Storage")) {
-		file = xml_text(xml_child(image, "File"));
-		type = xml_text(xml_child(image, "Type"));
-	} else {
-		rc = err_set(err, ENOTSUP,
-			     "'%s' has snapshots, or is cut into parts: only disks of "
-			     "one image are read",
-			     folder);
-	}
-	if (!rc && (!file || !type))
-		rc = err_set(err, EINVAL, "'%s' is damaged: it names no image", folder);
-	if (!rc)
-		rc = package_beside(p, folder, file, &d->path, err);
-	if (!rc && !(d->format = strdup(strcmp(type, "Plain") ? "parallels" : "raw")))
-		rc = err_set(err, ENOMEM, "no memory to open '%s'", p->path);
-	free(file);
-	free(type);
-	xmlFreeDoc(doc);
-	return rc;
-}
-
+/* The disk's folder is a bundle, which img_open() knows. */
 static int pvm_disk(struct package *p, const xmlNode *hdd, struct err *err)
 {
 	static const char *const buses[] = {"ide", "scsi", "sata"};
-	char *name = xml_text(xml_child(hdd, "SystemName")), *folder = NULL;
+	char *name = xml_text(xml_child(hdd, "SystemName"));
 	uint64_t bus = ARRAY_LEN(buses), enabled = 1;
 	struct package_disk *d;
 	int rc;
@@ -275,14 +238,13 @@ static int pvm_disk(struct package *p, const xmlNode *hdd, struct err *err)
 		return 0;
 	}
 	d = package_add_disk(p, name, err);
-	rc = d ? package_beside(p, p->path, name, &folder, err) : -err->code;
-	if (!rc)
-		rc = hdd_image(p, d, folder, err);
+	rc = d ? package_beside(p, p->path, name, &d->path, err) : -err->code;
+	if (!rc && !(d->format = strdup("parallels")))
+		rc = err_set(err, ENOMEM, "no memory to open '%s'", p->path);
 	if (!rc && xml_number(xml_text(xml_child(hdd, "InterfaceType")), &bus) &&
 	    bus < ARRAY_LEN(buses))
 		d->bus = strdup(buses[bus]);
 	free(name);
-	free(folder);
 	return rc;
 }
 

@@ -69,7 +69,7 @@ static int no_memory(struct err *err)
 
 /* ---- tar ---- */
 
-/* One header, made by libarchive. */
+/* One header, made by libarchive, whose attempt to fill up the content ends at the end of `buf`. */
 static int tar_header(const char *name, uint64_t size, uint8_t out[TAR_BLOCK])
 {
 	struct archive *a = archive_write_new();
@@ -92,7 +92,6 @@ static int tar_header(const char *name, uint64_t size, uint8_t out[TAR_BLOCK])
 			     ARCHIVE_OK &&
 		     archive_write_header(a, e) == ARCHIVE_OK && used == TAR_BLOCK;
 		memcpy(out, buf, TAR_BLOCK);
-		archive_write_fail(a); /* the content is not its business */
 	}
 	archive_entry_free(e);
 	archive_write_free(a);

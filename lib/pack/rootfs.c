@@ -353,7 +353,11 @@ int rootfs_open(const char *path, const atomic_bool *stop, struct rootfs **out,
 	if (fd < 0)
 		return err_sys(err, errno, "cannot open '%s'", path);
 	if (!fstat(fd, &st) && S_ISDIR(st.st_mode)) {
+		bool bundle = !faccessat(fd, "DiskDescriptor.xml", F_OK, 0);
+
 		close(fd);
+		if (bundle) /* a disk image of Parallels */
+			return 0;
 		return open_any(-1, path, stop, out, err);
 	}
 	return rootfs_open_fd(fd, path, stop, out, err);

@@ -3,6 +3,7 @@
 . "$(dirname "$0")/../lib.sh"
 img=$O/vm-img
 make="python3 $(cd "$(dirname "$0")" && pwd)/packages.py"
+bundle="python3 $(cd "$(dirname "$0")" && pwd)/bundle.py"
 cd "$TMP" || exit 1
 truncate -s 12000768 disk.raw
 seq 1 200000 | dd of=disk.raw bs=4096 seek=50 conv=notrunc status=none
@@ -149,11 +150,13 @@ vmx ../disk1.vmdk
 t 'a disk outside of it' fails 'outside the package' "$img" import -O raw -o x.raw m.vmwarevm
 mkdir -p p.pvm/h.hdd && qemu-img convert -O parallels disk.raw p.pvm/h.hdd/h.hds
 printf '<?xml version="1.0"?>\n<ParallelsVirtualMachine><Identification><VmName>mac</VmName></Identification><Hardware><Memory><RAM>768</RAM></Memory><Cpu><Number>2</Number></Cpu><Hdd><Enabled>1</Enabled><SystemName>h.hdd</SystemName><InterfaceType>2</InterfaceType></Hdd></Hardware></ParallelsVirtualMachine>\n' >p.pvm/config.pvs
-hdd() { printf '<?xml version="1.0"?>\n<Parallels_disk_image><StorageData><Storage><Start>0</Start><Image><GUID>{1}</GUID><Type>Compressed</Type><File>%s</File></Image></Storage></StorageData></Parallels_disk_image>\n' "$1" >p.pvm/h.hdd/DiskDescriptor.xml; }
-hdd h.hds
+rm -r p.pvm/h.hdd && $bundle p.pvm/h.hdd 23439 part=0:23439 file=T:Compressed:h.hds shot=T:0
+qemu-img convert -O parallels disk.raw p.pvm/h.hdd/h.hds
 t 'a Parallels folder' sh -c "$img convert p.pvm x.raw && $img compare -q x.raw disk.raw"
 t 'its machine' says 'bus: sata' "$img" info p.pvm
-hdd /etc/passwd
-t 'a disk elsewhere' fails 'outside the package' "$img" info p.pvm
+t 'a bundle alone is an image' fails 'is not a package' "$img" import p.pvm/h.hdd
+mv p.pvm/h.hdd other.hdd && ln -s ../other.hdd p.pvm/h.hdd
+t 'a disk elsewhere' fails 'leads out of it' "$img" info p.pvm
+t 'the kinds are listed' sh -c "$img formats --json | grep -q '\"name\": \"xva\"'"
 t 'what is no package' fails 'is not a package' "$img" import disk.raw
 done_testing

@@ -141,6 +141,20 @@ static void format_json(struct json *j, const struct img_format_info *f)
 	json_end(j);
 }
 
+static void packages_json(struct json *j)
+{
+	const char *name, *title;
+
+	json_list(j, "packages");
+	for (unsigned i = 0; package_kind_at(i, &name, &title); i++) {
+		json_object(j, NULL);
+		json_text(j, "name", name);
+		json_text(j, "title", title);
+		json_end(j);
+	}
+	json_end(j);
+}
+
 static int formats(const struct command *cmd, int argc, const char **argv)
 {
 	static struct common f;
@@ -160,6 +174,7 @@ static int formats(const struct command *cmd, int argc, const char **argv)
 		for (unsigned k = 0; img_format_at(k, &i); k++)
 			format_json(&j, &i);
 		json_end(&j);
+		packages_json(&j);
 		json_end(&j);
 		return print_json(&j);
 	}
