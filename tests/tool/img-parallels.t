@@ -72,4 +72,40 @@ t 'but repaired, and then written' sh -c "$img repair a.hds && $imgio a.hds writ
 $make a.hds disk.raw ext=1
 t 'an image with an extension is read' same a.hds disk.raw
 t 'it is not written: the extension would be wrong' fails 'has an extension' "$imgio" a.hds write 0 512 1
+odd() {
+	rm -f x.hds model.raw && truncate -s 5000192 model.raw && "$img" create -q -f parallels x.hds 5000192 && random x.hds model.raw && sound x.hds model.raw
+}
+t 'a size that is no whole number of blocks' odd
+holes() {
+	qemu-img convert -O parallels disk.raw x.hds && before=$(stat -c %b x.hds) && "$imgio" x.hds discard 0 12000768 && after=$(stat -c %b x.hds) &&
+		[ $((before - after)) -gt 2000 ] && qemu-img check -q -f parallels x.hds
+}
+t 'discarding gives space back' holes
+mark() { # a program that dies
+	rm -f m.hds model.raw && truncate -s 5M model.raw && "$img" create -q -f parallels m.hds 5M && { "$imgio" m.hds random 1 60 2 65536 model.raw crash || true; } &&
+		[ "$(dd if=m.hds bs=1 skip=44 count=4 status=none)" = Ynot ] && fails 'marked as in use' "$imgio" m.hds write 0 512 1 &&
+		"$img" repair m.hds && "$img" check -q m.hds && qemu-img check -q -f parallels m.hds && "$imgio" m.hds write 0 512 1 &&
+		[ "$(dd if=m.hds bs=1 skip=44 count=4 status=none | tr -d '\0')" = '' ]
+}
+t 'a program that dies leaves its mark, which is repaired' mark
+t 'blocks that overlap are parted' repaired magic=1 bat3=4100
+overlaid() { $make bad.hds disk.raw bat3=2 && "$imgio" -r bad.hds cat >want.raw && "$img" repair bad.hds && same bad.hds want.raw; }
+t 'repairing keeps the data' overlaid
+closed() { # another mark of a closed image is kept
+	$make v.hds disk.raw inuse=0x312e3276 && "$imgio" v.hds write 0 512 1 && [ "$(dd if=v.hds bs=1 skip=44 count=4 status=none)" = v2.1 ]
+}
+t 'the mark of ploop version 2.1 is kept' closed
+device() { # new blocks go behind the last one, not behind the device's end
+	cp disk.raw model.raw && qemu-img convert -O parallels disk.raw d.hds && head -c 20000000 /dev/urandom >>d.hds && truncate -s 40M d.hds &&
+		dev=$(losetup -f --show d.hds) && "$imgio" -f parallels -n "$dev" random 5 100 2 65536 model.raw &&
+		timeout 60 "$imgio" -f parallels -r "$dev" cat >got.raw && cmp got.raw model.raw
+	rc=$?
+	[ -z "$dev" ] || losetup -d "$dev"
+	return $rc
+}
+if losetup -f >/dev/null 2>&1 && [ -w "$(losetup -f)" ]; then
+	t 'on a block device' device
+else
+	skip 'on a block device' 'there is no loop device'
+fi
 done_testing
