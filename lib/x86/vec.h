@@ -170,6 +170,11 @@ struct vec_want {
 	uint8_t imm;
 };
 
+/* Does W make a difference to this instruction? */
+bool vec_w_matters(const struct vec_op *v, bool long64);
+/* Fills all fields of e but key and fn. Any thread. */
+void vec_describe(const struct vec_want *w, struct vec_code_entry *e);
+
 /*
  * The code for `w`, made at first use; NULL when the code memory is full. Any thread. It stays
  * valid as long as the system.
@@ -334,6 +339,13 @@ static inline uint64_t *xs64(struct x86_cpu *c, unsigned off)
 /* The x87 instruction D8+n modrm; NULL: #UD. */
 const struct vec_op *x87_find(uint8_t op, uint8_t modrm);
 void x87_bind(const struct vec_op *v, struct insn *i);
+/* Does it write memory; does it use or set the status flags? */
+bool x87_stores(const struct vec_op *v);
+bool x87_uses_flags(const struct vec_op *v);
+/* x87 state into the host's registers; false: an exception is unmasked, or x87 is disabled. */
+bool x87_enter(struct x86_cpu *c);
+/* MXCSR into the host's register; false: an exception is unmasked. (vec_run.c) */
+bool vec_mxcsr_enter(struct x86_cpu *c);
 
 /* x87 state to c->xsave. */
 void x87_sync(struct x86_cpu *c);

@@ -156,7 +156,7 @@ static size_t reg_base(unsigned kind)
 	}
 }
 
-static void entry_describe(struct vec_code_entry *e, const struct vec_want *w)
+void vec_describe(const struct vec_want *w, struct vec_code_entry *e)
 {
 	const struct vec_op *o = w->op;
 
@@ -234,7 +234,7 @@ const struct vec_code_entry *vec_cache_get(struct vec_cache *vc,
 	pthread_mutex_lock(&vc->lock);
 	e = entry_locked(vc, key_of(w), &fresh);
 	if (e && fresh) {
-		entry_describe(e, w);
+		vec_describe(w, e);
 		code_place_locked(vc, e, vec_emit(w, vc->rw + vc->code_used));
 	}
 	pthread_mutex_unlock(&vc->lock);

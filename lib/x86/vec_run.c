@@ -101,6 +101,11 @@ static bool mxcsr_go_live(struct x86_cpu *c)
 	return true;
 }
 
+bool vec_mxcsr_enter(struct x86_cpu *c)
+{
+	return c->fp_live & FP_LIVE_MXCSR || mxcsr_go_live(c);
+}
+
 static void call_run(struct x86_cpu *c, const struct vec_call *k)
 {
 	if (k->code->flags & V_FP && !(c->fp_live & FP_LIVE_MXCSR) && !mxcsr_go_live(c))
@@ -242,16 +247,15 @@ static bool has_kind(const struct vec_op *v, unsigned kind)
 	return false;
 }
 
-/* Does W make a difference to this instruction? */
-static bool w_matters(const struct x86_cpu *c, const struct vec_op *v)
+bool vec_w_matters(const struct vec_op *v, bool long64)
 {
 	if (v->flags & V_W1)
 		return true;
 	if (v->flags & V_WX)
-		return in_long64(c);
+		return long64;
 	for (unsigned n = 0; n < 4; n++)
 		if (v->opr[n] && VEC_SIZE(v->opr[n]) == S_Y)
-			return in_long64(c);
+			return long64;
 	return false;
 }
 
@@ -264,7 +268,7 @@ static void want_of(const struct x86_cpu *c, const struct insn *i, struct vec_wa
 	w->map = (uint8_t)i->sel;
 	w->vex = i->flags & I_VEX;
 	w->l1 = w->vex && i->flags & I_L1 && !(v->flags & V_LIG);
-	w->w = i->flags & I_W && w_matters(c, v);
+	w->w = i->flags & I_W && vec_w_matters(v, in_long64(c));
 	w->mem = i->flags & I_MEM;
 	if (has_kind(v, K_I))
 		w->imm = (uint8_t)i->imm;

@@ -181,7 +181,8 @@ struct insn {
 
 #define TLB_BITS 10
 #define TLB_SIZE (1u << TLB_BITS)
-#define TLB_NONE 1ull /* a tag that no page address equals */
+/* A tag that no page address equals, nor one with a few low bits (alignment, checked at once). */
+#define TLB_NONE 0xfffull
 
 /*
  * A translation of one 4 KiB page. tag_* is the virtual page address where that access may use
@@ -319,6 +320,8 @@ struct x86_cpu {
 	uint64_t jit_sp;  /* the host's rsp while translated code runs */
 	void *jit_link;   /* the jump by which it was left */
 	uint64_t jit_tmp; /* for one instruction */
+	uint8_t jit_fp;   /* enum lift_fp: what is not so (jit/fp.c) */
+	bool jit_skip;    /* the next block is to be interpreted */
 
 	struct x86_cpuid *cpuid; /* owned */
 	size_t n_cpuid;

@@ -156,6 +156,16 @@ const struct vec_op *x87_find(uint8_t op, uint8_t modrm)
 	return NULL;
 }
 
+bool x87_stores(const struct vec_op *v)
+{
+	return v->flags & F_STORE;
+}
+
+bool x87_uses_flags(const struct vec_op *v)
+{
+	return v->flags & F_FLAGS;
+}
+
 /* ---- the state -------------------------------------------------------------------------------- */
 
 /* The x87 part of an FXSAVE image; the rest of `img` is ours. */
@@ -261,6 +271,12 @@ static bool x87_go_live(struct x86_cpu *c)
 	host_load(c);
 	c->fp_live |= FP_LIVE_X87;
 	return true;
+}
+
+bool x87_enter(struct x86_cpu *c)
+{
+	return !(c->cr0 & (CR0_EM | CR0_TS)) &&
+	       (c->fp_live & FP_LIVE_X87 || x87_go_live(c));
 }
 
 /* ---- checks -------------------------------------------------------------------------------------- */

@@ -93,6 +93,7 @@ struct jit *jit_new(struct x86_cpu *c, size_t cache_size)
 	if (!j)
 		return NULL;
 	j->c = c;
+	c->jit_fp = 0xff;
 	if (!map_code(j, align_up(cache_size, PAGE_SIZE))) {
 		jit_free(j);
 		return NULL;
@@ -282,10 +283,11 @@ static struct jit_code *find(struct jit *j, struct block *b)
 bool jit_run(struct x86_cpu *c, struct block *b)
 {
 	struct jit *j = c->jit;
-	struct jit_code *code = find(j, b);
+	struct jit_code *code = c->jit_skip ? NULL : find(j, b);
 	struct jit_link *l = j->link;
 
 	j->link = NULL;
+	c->jit_skip = false;
 	if (!code)
 		return false;
 	if (l)

@@ -56,70 +56,101 @@ static inline void e64(struct emit *e, uint64_t v)
 
 #define CPU_OFF(field) ((int32_t)offsetof(struct x86_cpu, field))
 
-/* An operand in modrm.rm: a register, [reg], or [c + index + disp]. */
+/* An operand in modrm.rm: a register, or [base + index << scale + disp]; index H_SP: none. */
 struct host_rm {
-	enum { RM_REG, RM_PTR, RM_CPU } kind;
-	uint8_t reg;  /* RM_REG, RM_PTR (r14 only); RM_CPU: index, H_SP = none */
-	int32_t disp; /* RM_CPU */
+	bool mem;
+	uint8_t reg; /* or the base */
+	uint8_t index, scale;
+	int32_t disp;
 };
 
 static inline struct host_rm rm_reg(unsigned r)
 {
-	return (struct host_rm){RM_REG, (uint8_t)r, 0};
+	return (struct host_rm){.reg = (uint8_t)r, .index = H_SP};
 }
 
+static inline struct host_rm rm_mem(unsigned base, unsigned index, int32_t disp)
+{
+	return (struct host_rm){true, (uint8_t)base, (uint8_t)index, 0, disp};
+}
+
+/* [T_A] */
 static inline struct host_rm rm_ptr(void)
 {
-	return (struct host_rm){RM_PTR, T_A, 0};
+	return rm_mem(T_A, H_SP, 0);
 }
 
 static inline struct host_rm rm_cpu(int32_t disp)
 {
-	return (struct host_rm){RM_CPU, H_SP, disp};
+	return rm_mem(H_SP, H_SP, disp);
 }
 
 static inline struct host_rm rm_cpu_index(unsigned index, int32_t disp)
 {
-	return (struct host_rm){RM_CPU, (uint8_t)index, disp};
+	return rm_mem(H_SP, index, disp);
+}
+
+/* REX bits for modrm.reg = reg and rm. */
+static inline unsigned rex_of(unsigned reg, struct host_rm rm)
+{
+	return (reg & 8 ? 4 : 0) | (rm.index & 8 ? 2 : 0) | (rm.reg & 8 ? 1 : 0);
+}
+
+/* modrm, SIB and displacement. */
+static inline void e_modrm(struct emit *e, unsigned reg, struct host_rm rm)
+{
+	bool sib = rm.index != H_SP || (rm.reg & 7) == 4;
+	unsigned mod = !rm.disp && (rm.reg & 7) != 5      ? 0
+		       : rm.disp >= -128 && rm.disp < 128 ? 1
+							  : 2;
+
+	if (!rm.mem) {
+		e8(e, 0xc0 | (reg & 7) << 3 | (rm.reg & 7));
+		return;
+	}
+	e8(e, mod << 6 | (reg & 7) << 3 | (sib ? 4 : rm.reg & 7));
+	if (sib)
+		e8(e, rm.scale << 6 | (rm.index & 7) << 3 | (rm.reg & 7));
+	if (mod == 1)
+		e8(e, (uint32_t)rm.disp);
+	else if (mod == 2)
+		e32(e, (uint32_t)rm.disp);
 }
 
 /*
  * An instruction with a modrm byte. size 1, 2, 4, 8 gives prefix and REX.W; map 0: one byte, 1: 0F,
- * 2: 0F38; byte_reg, byte_rm: low byte registers are meant (which need a REX prefix from 4 on).
+ * 2: 0F38, 3: 0F3A; byte_reg, byte_rm: low byte registers are meant (which need a REX prefix from 4
+ * on).
  */
 static inline void e_op(struct emit *e, unsigned size, unsigned prefix, unsigned map,
 			unsigned op, unsigned reg, struct host_rm rm, bool byte_reg,
 			bool byte_rm)
 {
-	unsigned rex = (size == 8 ? 8 : 0) | (reg & 8 ? 4 : 0) |
-		       (rm.reg & 8 ? rm.kind == RM_CPU ? 2 : 1 : 0);
+	unsigned rex = (size == 8 ? 8 : 0) | rex_of(reg, rm);
 
 	if (size == 2)
 		e8(e, 0x66);
 	if (prefix)
 		e8(e, prefix);
-	if (rex || (byte_reg && reg >= 4) ||
-	    (byte_rm && rm.kind == RM_REG && rm.reg >= 4))
+	if (rex || (byte_reg && reg >= 4) || (byte_rm && !rm.mem && rm.reg >= 4))
 		e8(e, 0x40 | rex);
 	if (map)
 		e8(e, 0x0f);
-	if (map == 2)
-		e8(e, 0x38);
+	if (map > 1)
+		e8(e, map == 2 ? 0x38 : 0x3a);
 	e8(e, op);
-	switch (rm.kind) {
-	case RM_REG: e8(e, 0xc0 | (reg & 7) << 3 | (rm.reg & 7)); break;
-	case RM_PTR: e8(e, (reg & 7) << 3 | (rm.reg & 7)); break;
-	case RM_CPU:
-		if (rm.disp >= -128 && rm.disp < 128) {
-			e8(e, 0x44 | (reg & 7) << 3);
-			e8(e, (rm.reg & 7) << 3 | 4);
-			e8(e, (uint32_t)rm.disp);
-		} else {
-			e8(e, 0x84 | (reg & 7) << 3);
-			e8(e, (rm.reg & 7) << 3 | 4);
-			e32(e, (uint32_t)rm.disp);
-		}
-	}
+	e_modrm(e, reg, rm);
+}
+
+/* One with a VEX prefix; pp: 0 none, 1 66, 2 F3, 3 F2. */
+static inline void e_vex(struct emit *e, bool w, bool l, unsigned pp, unsigned map,
+			 unsigned op, unsigned reg, unsigned vvvv, struct host_rm rm)
+{
+	e8(e, 0xc4);
+	e8(e, (~rex_of(reg, rm) & 7) << 5 | map);
+	e8(e, w << 7 | (~vvvv & 15) << 3 | l << 2 | pp);
+	e8(e, op);
+	e_modrm(e, reg, rm);
 }
 
 /* The same for whole registers. */

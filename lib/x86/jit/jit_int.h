@@ -74,7 +74,8 @@ struct jit {
 	struct jit_link *link; /* jump that was just left without knowing its target */
 	bool indirect;         /* an indirect jump was */
 	/* common pieces, executable mapping */
-	uint8_t *enter, *interp, *leave, *leave_link, *jump[MMU_MODES][2];
+	const uint8_t *enter, *interp, *leave, *leave_link, *jump[MMU_MODES][2];
+	const uint8_t *fp_save, *fp_enter;
 	struct jit_target target[MMU_MODES][2][JIT_TARGETS];
 	struct insn one[2]; /* the instruction that is interpreted, and what ends it */
 	uint64_t n_codes, n_flushes, n_interp, n_run;
@@ -92,8 +93,17 @@ static inline uint8_t *jit_to_rx(const struct jit *j, const uint8_t *rw)
 
 /* ---- thunk.c ---- */
 
+struct emit;
+
 /* Writes the common pieces. */
 void jit_make_thunks(struct jit *j);
+/* Between the guest's registers and c->gpr; rsp is c - `depth`. Flags stay. */
+void jit_put_regs(struct emit *e, bool store, int32_t depth);
+
+/* ---- fp.c ---- */
+
+/* Writes j->fp_save and j->fp_enter. */
+void jit_make_fp(struct jit *j, struct emit *e);
 
 /* ---- trans.c ---- */
 

@@ -6,13 +6,6 @@
 
 #include "x86/ops.h"
 
-/* Prefixes, as far as they matter here. */
-struct raw {
-	uint8_t rex, rep; /* rep: F2, F3 or 0 */
-	uint8_t op;
-	bool map1; /* 0F */
-};
-
 uint8_t lift_cc_flags(unsigned cc)
 {
 	static const uint8_t rd[8] = {LF_O, LF_C, LF_Z,        LF_C | LF_Z,
@@ -21,7 +14,29 @@ uint8_t lift_cc_flags(unsigned cc)
 	return rd[cc >> 1 & 7];
 }
 
-static bool raw_parse(const uint8_t *p, unsigned len, bool m64, struct raw *r)
+/* C4 and C5: as the bits of a REX prefix. */
+static bool vex_parse(const uint8_t *p, unsigned len, struct raw *r)
+{
+	bool three = p[0] == 0xc4;
+	uint8_t b = p[three ? 2 : 1];
+
+	if (len < (three ? 4 : 3))
+		return false;
+	r->vex = true;
+	r->map = three ? p[1] & 31 : 1;
+	r->rex = (uint8_t)(0x40 | (~p[1] >> 7 & 1) << 2);
+	if (three)
+		r->rex |= (uint8_t)((~p[1] >> 6 & 1) << 1 | (~p[1] >> 5 & 1));
+	r->w = three && b >> 7;
+	r->l1 = b >> 2 & 1;
+	r->pp = b & 3;
+	r->vvvv = ~b >> 3 & 15;
+	r->op = p[three ? 3 : 2];
+	return r->map <= 3;
+}
+
+static bool raw_parse(const uint8_t *p, unsigned len, const struct insn *i, bool m64,
+		      struct raw *r)
 {
 	*r = (struct raw){0};
 	for (unsigned n = 0; n < len; n++) {
@@ -46,16 +61,36 @@ static bool raw_parse(const uint8_t *p, unsigned len, bool m64, struct raw *r)
 			r->rep = b;
 			r->rex = 0;
 			continue;
+		case 0xc4:
+		case 0xc5:
+			if (i->flags & I_VEX)
+				return vex_parse(p + n, len - n, r);
+			r->op = b;
+			return true;
 		case 0x0f:
-			if (n + 1 >= len)
+			if (n + 2 >= len &&
+			    (n + 1 >= len || p[n + 1] == 0x38 || p[n + 1] == 0x3a))
 				return false;
-			r->map1 = true;
-			r->op = p[n + 1];
-			return r->op != 0x38 && r->op != 0x3a;
+			r->map = p[n + 1] == 0x38 ? 2 : p[n + 1] == 0x3a ? 3 : 1;
+			r->op = r->map > 1 ? p[n + 2] : p[n + 1];
+			r->w = r->rex >> 3 & 1;
+			r->pp = r->rep == 0xf3      ? 2
+				: r->rep            ? 3
+				: i->flags & I_OPSZ ? 1
+						    : 0;
+			return true;
 		default: r->op = b; return true;
 		}
 	}
 	return false;
+}
+
+void lift_operands(const struct insn *i, const struct raw *r, struct lift *l)
+{
+	l->reg = (uint8_t)((i->modrm >> 3 & 7) | (r->rex & 4 && !l->digit ? 8 : 0));
+	l->rm = (uint8_t)((i->modrm & 7) | (r->rex & 1 ? 8 : 0));
+	l->v = r->vvvv;
+	l->mem = i->flags & I_MEM;
 }
 
 static void flags(struct lift *l, unsigned rd, unsigned mod, unsigned kill)
@@ -85,12 +120,10 @@ static void operation(const struct insn *i, const struct raw *r, struct lift *l,
 {
 	l->kind = L_OP;
 	l->op = r->op;
-	l->map = r->map1;
+	l->map = r->map;
 	l->size = what & BYTE ? 1 : i->osize;
 	l->digit = what & DIGIT;
-	l->reg = (uint8_t)((i->modrm >> 3 & 7) | (r->rex & 4 && !l->digit ? 8 : 0));
-	l->rm = (uint8_t)((i->modrm & 7) | (r->rex & 1 ? 8 : 0));
-	l->mem = i->flags & I_MEM;
+	lift_operands(i, r, l);
 	l->mem_size = l->size;
 	l->reg_r = what & REG_R;
 	l->reg_w = what & REG_W;
@@ -308,6 +341,10 @@ static void lift_map0(const struct insn *i, const struct raw *r, bool m64,
 		l->imm_size = imm_of(l);
 		flags(l, 0, LF_ALL, LF_ALL);
 		break;
+	case 0x9b: /* FWAIT: no exception is unmasked while x87 is here */
+		l->kind = L_NOP;
+		l->fp = FP_X87;
+		break;
 	case 0xb0 ... 0xb7:
 		on_rax(i, l, 0xc6, 0, true, true);
 		with_reg(l, L_OP, r);
@@ -457,13 +494,19 @@ void lift_insn(const struct insn *i, const uint8_t *p, bool m64, struct lift *l)
 		l->kind = L_NOP;
 		return;
 	}
-	if (i->fn == op_ud || i->fn == op_gp || i->flags & (I_VEX | I_EVEX) ||
-	    !raw_parse(p, i->len, m64, &r))
+	if (i->fn == op_ud || i->fn == op_gp || i->flags & I_EVEX ||
+	    !raw_parse(p, i->len, i, m64, &r))
 		goto interp;
-	if (r.map1)
-		lift_map1(i, &r, l);
-	else
+	if (!r.vex && r.map == 0)
 		lift_map0(i, &r, m64, l);
+	else if (!r.vex && r.map == 1)
+		lift_map1(i, &r, l);
+	if (l->kind == L_INTERP && (r.vex || r.map > 1))
+		lift_gpr(i, &r, m64, l);
+	if (l->kind == L_INTERP && (r.vex || r.map))
+		lift_vec(i, &r, m64, l);
+	else if (l->kind == L_INTERP && r.op >= 0xd8 && r.op <= 0xdf)
+		lift_x87(i, &r, l);
 	l->lock = i->flags & I_LOCK;
 	if (l->kind == L_JCC)
 		l->cc = r.op & 15, l->rd = lift_cc_flags(r.op & 15);

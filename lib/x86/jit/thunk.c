@@ -10,8 +10,7 @@
 static const uint8_t live[16] = {H_AX, H_CX, H_DX, H_BX, G_SP, H_BP, H_SI, H_DI,
 				 H_8,  H_9,  H_10, H_11, H_SP, H_SP, H_SP, H_SP};
 
-/* Between the guest's registers and c->gpr; rsp is c - `depth`. */
-static void put_regs(struct emit *e, bool store, int32_t depth)
+void jit_put_regs(struct emit *e, bool store, int32_t depth)
 {
 	for (unsigned n = 0; n < 16; n++) {
 		if (live[n] == H_SP)
@@ -42,7 +41,7 @@ static void make_enter(struct emit *e)
 	e_mov(e, 8, T_C, H_SP);
 	e_mov(e, 8, H_SP, H_DI);
 	e_store(e, 8, T_C, CPU_OFF(jit_sp));
-	put_regs(e, false, 0);
+	jit_put_regs(e, false, 0);
 	e_rm(e, 0, 0xff, 4, rm_reg(T_B)); /* jmp */
 }
 
@@ -93,35 +92,40 @@ static bool interp(struct x86_cpu *c, struct insn *i, uint64_t rip)
 }
 
 /* Called in translated code with T_B, T_C as above. */
-static void make_interp(struct emit *e)
+static void make_interp(struct jit *j, struct emit *e)
 {
 	uint8_t *leave;
 
-	put_regs(e, true, 8);
+	jit_put_regs(e, true, 8);
+	e_rm(e, 8, 0x8d, H_DI, rm_mem(H_SP, H_SP, 8)); /* lea */
+	e_call_to(j, e, j->fp_save);
 	e_mov(e, 8, H_SI, T_B);
 	e_mov(e, 8, H_DX, T_C);
 	e_mov(e, 8, H_BX, H_SP);
-	e8(e, 0x48), e8(e, 0x8d), e8(e, 0x7c), e8(e, 0x24),
-		e8(e, 8); /* lea rdi,[rsp+8] */
 	e_load(e, 8, H_SP, CPU_OFF(jit_sp) + 8);
 	e_imm(e, H_AX, (uint64_t)(uintptr_t)interp);
-	e_rm(e, 0, 0xff, 2, rm_reg(H_AX)); /* call */
+	e_rm(e, 4, 0xff, 2, rm_reg(H_AX)); /* call */
 	e_mov(e, 8, H_SP, H_BX);
 	e_op(e, 1, 0, 0, 0x84, H_AX, rm_reg(H_AX), true, true);
 	leave = e_jcc(e, CC_Z);
-	put_regs(e, false, 8);
+	jit_put_regs(e, false, 8);
 	e8(e, 0xc3);
 	e_patch(leave, e->p);
 	e_alu_imm(e, 8, 0, rm_reg(H_SP), 8);
 	put_return(e);
 }
 
-static void put_r13(struct emit *e, unsigned op, unsigned reg, unsigned disp)
+/* Leaves for C: T_B is stored at `off`. */
+static const uint8_t *make_leave(struct jit *j, struct emit *e, int32_t off)
 {
-	e8(e, 0x49 | (reg & 8 ? 4 : 0));
-	e8(e, op);
-	e8(e, 0x45 | (reg & 7) << 3);
-	e8(e, disp);
+	const uint8_t *start = jit_to_rx(j, e->p);
+
+	e_store(e, 8, T_B, off);
+	jit_put_regs(e, true, 0);
+	e_mov(e, 8, H_DI, H_SP);
+	e_call_to(j, e, j->fp_save);
+	put_return(e);
+	return start;
 }
 
 /* To linear address T_B. */
@@ -142,25 +146,25 @@ static void make_jump(struct jit *j, struct emit *e, unsigned mode, unsigned m32
 	e8(e, 5);
 	e_imm(e, T_A, (uint64_t)(uintptr_t)j->target[mode][m32]);
 	e_rm(e, 8, 0x01, T_A, rm_reg(T_C));
-	put_r13(e, 0x39, T_B, 0);
+	e_rm(e, 8, 0x39, T_B, rm_mem(T_C, H_SP, 0));
 	out[1] = e_jcc(e, CC_NZ);
 	e_mov(e, 8, T_A, T_B);
 	e_rm(e, 8, 0xc1, 5, rm_reg(T_A));
 	e8(e, 6);
 	e_alu_imm(e, 4, 4, rm_reg(T_A), (TLB_SIZE - 1) << 6);
-	put_r13(e, 0x8b, T_B, offsetof(struct jit_target, page));
+	e_rm(e, 8, 0x8b, T_B, rm_mem(T_C, H_SP, offsetof(struct jit_target, page)));
 	e_rm(e, 8, 0x3b, T_B,
 	     rm_cpu_index(T_A, tlb + (int32_t)offsetof(struct tlb_entry, tag_exec)));
 	back[0] = e_jcc(e, CC_NZ);
-	put_r13(e, 0x8b, T_B, offsetof(struct jit_target, gpa));
+	e_rm(e, 8, 0x8b, T_B, rm_mem(T_C, H_SP, offsetof(struct jit_target, gpa)));
 	e_rm(e, 8, 0x3b, T_B,
 	     rm_cpu_index(T_A, tlb + (int32_t)offsetof(struct tlb_entry, gpa)));
 	back[1] = e_jcc(e, CC_NZ);
-	e8(e, 0x41), e8(e, 0xff), e8(e, 0x65); /* jmp [r13 + entry] */
-	e8(e, offsetof(struct jit_target, entry));
+	e_rm(e, 4, 0xff, 4,
+	     rm_mem(T_C, H_SP, offsetof(struct jit_target, entry))); /* jmp */
 	e_patch(back[0], e->p);
 	e_patch(back[1], e->p);
-	put_r13(e, 0x8b, T_B, 0);
+	e_rm(e, 8, 0x8b, T_B, rm_mem(T_C, H_SP, 0));
 	e_patch(out[0], e->p);
 	e_patch(out[1], e->p);
 	e_jmp_to(j, e, j->leave);
@@ -172,16 +176,11 @@ void jit_make_thunks(struct jit *j)
 
 	j->enter = jit_to_rx(j, e.p);
 	make_enter(&e);
+	jit_make_fp(j, &e);
 	j->interp = jit_to_rx(j, e.p);
-	make_interp(&e);
-	j->leave_link = jit_to_rx(j, e.p);
-	e_store(&e, 8, T_B, CPU_OFF(jit_link));
-	put_regs(&e, true, 0);
-	put_return(&e);
-	j->leave = jit_to_rx(j, e.p);
-	e_store(&e, 8, T_B, CPU_OFF(rip));
-	put_regs(&e, true, 0);
-	put_return(&e);
+	make_interp(j, &e);
+	j->leave_link = make_leave(j, &e, CPU_OFF(jit_link));
+	j->leave = make_leave(j, &e, CPU_OFF(rip));
 	for (unsigned m = 0; m < MMU_MODES; m++) {
 		for (unsigned m32 = 0; m32 < 2; m32++) {
 			j->jump[m][m32] = jit_to_rx(j, e.p);

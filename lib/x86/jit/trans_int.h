@@ -1,0 +1,162 @@
+/*
+ * x86/jit/trans_int.h - inside the translation of one block (trans*.c). vCPU thread.
+ *
+ * Vector registers and x87 are the host's (fp.c): a block that has such instructions looks at c->jit_fp
+ * where it begins and behind what was interpreted, while no flags are in the host's.
+ */
+#ifndef X86_JIT_TRANS_INT_H
+#define X86_JIT_TRANS_INT_H
+
+#include "x86/jit/emit.h"
+#include "x86/jit/lift.h"
+
+/* Where the guest's status flags are. */
+enum flags_at {
+	FL_AT_MEM,  /* c->st */
+	FL_AT_HOST, /* the host's flags */
+	FL_AT_BOTH,
+	FL_AT_NONE, /* nobody asks for them */
+};
+
+/* What lies behind the translation's straight line. */
+struct side {
+	enum side_kind {
+		SIDE_INTERP, /* the interpreter does instruction n; then `back` */
+		SIDE_EXIT,   /* to `rip` */
+		SIDE_FP, /* gets what instruction n and those behind need; then `back` */
+	} kind;
+	uint8_t *from; /* displacement of the jump that comes here */
+	uint8_t *back;
+	uint8_t n; /* instruction */
+	bool load_flags, save_flags;
+	int8_t x87; /* instruction whose pointers are not stored yet; -1: none */
+	uint64_t rip;
+};
+
+#define SIDES_MAX (BLOCK_MAX * 3)
+/* The most that a translation takes. */
+#define CODE_MAX  (BLOCK_MAX * 512u)
+
+struct trans {
+	struct emit e;
+	struct jit *j;
+	struct x86_cpu *c;
+	struct block *b;
+	struct jit_code *code;
+	uint64_t rip;
+	int32_t tlb; /* from c to its TLB in this mode */
+	bool m64;
+	uint8_t word;  /* of the stack: 8 or 4 */
+	uint8_t flags; /* enum flags_at */
+	int8_t x87;    /* as struct side's */
+	unsigned n_sides;
+	struct side side[SIDES_MAX];
+	struct lift l[BLOCK_MAX + 1];
+	uint8_t live[BLOCK_MAX + 1];  /* flags needed behind the instruction */
+	uint8_t taken[BLOCK_MAX + 1]; /* and at the target of its branch */
+	uint8_t fp[BLOCK_MAX + 2]; /* enum lift_fp: of this one and those behind it */
+	bool failed;
+};
+
+static const uint8_t host_of[16] = {H_AX, H_CX, H_DX, H_BX, G_SP, H_BP, H_SI, H_DI,
+				    H_8,  H_9,  H_10, H_11, H_SP, H_SP, H_SP, H_SP};
+
+static inline bool in_memory(unsigned guest)
+{
+	return host_of[guest] == H_SP;
+}
+
+static inline int32_t gpr_at(unsigned guest)
+{
+	return CPU_OFF(gpr) + (int32_t)guest * 8;
+}
+
+/* The guest's register in a host register: its own, or `tmp` after loading it. */
+static inline unsigned reg_in(struct trans *t, unsigned guest, unsigned tmp)
+{
+	if (!in_memory(guest))
+		return host_of[guest];
+	e_load(&t->e, 8, tmp, gpr_at(guest));
+	return tmp;
+}
+
+static inline uint64_t wrap(const struct trans *t, uint64_t rip)
+{
+	return t->m64 ? rip : (uint32_t)rip;
+}
+
+/* ---- trans.c ---- */
+
+void jt_save(struct trans *t); /* host's flags -> c->st */
+void jt_load(struct trans *t); /* and back */
+/* Before the host's flags are destroyed: keeps those of `need`. */
+void jt_flags_keep(struct trans *t, unsigned need);
+/* Into the host's flags. */
+void jt_flags_fetch(struct trans *t, unsigned need);
+/* A new way out for instruction n, by the jump whose displacement is at `from`. */
+struct side *jt_side_add(struct trans *t, enum side_kind kind, uint8_t *from,
+			 unsigned n);
+/* The instruction is done: here the slow path comes back. */
+void jt_side_done(struct trans *t, struct side *s);
+
+/* ---- trans_op.c ---- */
+
+/* Where an access's slow path begins; what it returns to is told by jt_probe_done(). */
+struct probe {
+	struct side *s;
+};
+
+/* T_A: linear address, becomes the host's. */
+struct probe jt_probe(struct trans *t, unsigned n, unsigned size, bool write);
+void jt_probe_done(struct trans *t, struct probe p);
+/* dst = address of the memory operand of i, without the segment's base. Flags stay. */
+void jt_ea(struct trans *t, const struct insn *i, unsigned size, unsigned dst);
+/* T_A = its linear address; flags are destroyed. */
+void jt_address(struct trans *t, const struct insn *i);
+/* Address and look-up of instruction n's memory operand; flags are kept as far as needed. */
+struct probe jt_operand(struct trans *t, unsigned n, unsigned size, bool write);
+/* The same for an address whose bits `align` must be 0, else the interpreter raises #GP. */
+struct probe jt_operand_aligned(struct trans *t, unsigned n, unsigned size, bool write,
+				unsigned align);
+void jt_flags_before(struct trans *t, unsigned n);
+void jt_flags_after(struct trans *t, unsigned n);
+void jt_op(struct trans *t, unsigned n);
+void jt_plain(struct trans *t, unsigned n);
+void jt_lea(struct trans *t, unsigned n);
+void jt_mov_imm(struct trans *t, unsigned n);
+void jt_bswap(struct trans *t, unsigned n);
+/* Room for a word below rsp: T_A is its host address. */
+struct probe jt_push_probe(struct trans *t, unsigned n);
+void jt_sp_add(struct trans *t, int32_t v);
+void jt_push(struct trans *t, unsigned n);
+void jt_pop(struct trans *t, unsigned n);
+void jt_leave(struct trans *t, unsigned n);
+
+/* ---- trans_branch.c ---- */
+
+/* Has the interpreter execute instruction n; flags are in c->st. */
+void jt_interp(struct trans *t, unsigned n);
+/*
+ * Goes on at `rip` from instruction n; flags are in c->st as far as anybody asks. A jump backwards,
+ * or to another page, looks whether something waits: so no circle goes without.
+ */
+void jt_exit(struct trans *t, uint64_t rip, unsigned n);
+void jt_jcc(struct trans *t, unsigned n);
+/* The target of a branch into T_B, and going there. */
+void jt_jump_ind(struct trans *t, unsigned n);
+void jt_push_return(struct trans *t, unsigned n);
+void jt_call_indirect(struct trans *t, unsigned n);
+void jt_ret(struct trans *t, unsigned n);
+
+/* ---- trans_vec.c ---- */
+
+void jt_gen(struct trans *t, unsigned n);
+void jt_x87(struct trans *t, unsigned n);
+/* Stores FOP and FIP of the x87 instruction `n`, if it is one. Flags stay. */
+void jt_x87_note(struct trans *t, int n);
+/* Looks whether instruction n and those behind it may run here. No flags are in the host's. */
+void jt_fp_check(struct trans *t, unsigned n);
+/* Behind the straight line: gets what is needed from instruction n on, else has it interpreted. */
+void jt_fp_get(struct trans *t, unsigned n);
+
+#endif

@@ -1,0 +1,317 @@
+/*
+ * x86/jit/trans_op.c - translates operations, moves and what uses the stack; their access to memory.
+ * vCPU thread.
+ */
+#include "x86/jit/trans_int.h"
+
+/* ---- memory ------------------------------------------------------------------------------------------------ */
+
+/*
+ * ZF: [T_A, T_A + size) may be accessed directly; T_B, T_C are changed. An aligned operand does not
+ * leave its page.
+ */
+static void put_tlb_compare(struct trans *t, unsigned size, bool write, unsigned align)
+{
+	struct emit *e = &t->e;
+	int32_t tag = t->tlb + (int32_t)(write ? offsetof(struct tlb_entry, tag_write)
+					       : offsetof(struct tlb_entry, tag_read));
+
+	e_mov(e, 4, T_B, T_A);
+	e_rm(e, 4, 0xc1, 5, rm_reg(T_B));
+	e8(e, 6);
+	e_alu_imm(e, 4, 4, rm_reg(T_B), (TLB_SIZE - 1) << 6);
+	if (size > 1 && !align)
+		e_lea(e, 8, T_C, T_A, H_SP, 0, (int32_t)size - 1);
+	else
+		e_mov(e, 8, T_C, T_A);
+	e_alu_imm(e, 8, 4, rm_reg(T_C), -4096 | (int32_t)align);
+	e_rm(e, 8, 0x3b, T_C, rm_cpu_index(T_B, tag));
+}
+
+static struct probe put_probe(struct trans *t, unsigned n, unsigned size, bool write,
+			      unsigned align)
+{
+	struct probe p;
+
+	put_tlb_compare(t, size, write, align);
+	p.s = jt_side_add(t, SIDE_INTERP, e_jcc(&t->e, CC_NZ), n);
+	e_rm(&t->e, 8, 0x03, T_A,
+	     rm_cpu_index(T_B, t->tlb + (int32_t)offsetof(struct tlb_entry, addend)));
+	return p;
+}
+
+struct probe jt_probe(struct trans *t, unsigned n, unsigned size, bool write)
+{
+	return put_probe(t, n, size, write, 0);
+}
+
+void jt_side_done(struct trans *t, struct side *s)
+{
+	s->back = t->e.p;
+	s->load_flags = t->flags == FL_AT_HOST || t->flags == FL_AT_BOTH;
+}
+
+void jt_probe_done(struct trans *t, struct probe p)
+{
+	jt_side_done(t, p.s);
+}
+
+void jt_ea(struct trans *t, const struct insn *i, unsigned size, unsigned dst)
+{
+	struct emit *e = &t->e;
+	unsigned base = H_SP, index = H_SP;
+
+	if (i->base == R_BLOCK) {
+		e_imm(e, dst, wrap(t, t->rip + (uint64_t)(int64_t)i->disp));
+		return;
+	}
+	if (i->base == R_ZERO && i->index == R_ZERO) {
+		uint64_t a = (uint64_t)(int64_t)i->disp;
+
+		e_imm(e, dst, size == 8 ? a : (uint32_t)a);
+		return;
+	}
+	if (i->base != R_ZERO)
+		base = reg_in(t, i->base / 8, T_B);
+	if (i->index != R_ZERO)
+		index = reg_in(t, i->index / 8, T_C);
+	if (index == H_SP && !i->disp && size == 8)
+		e_mov(e, 8, dst, base);
+	else
+		e_lea(e, size, dst, base, index, i->scale, i->disp);
+}
+
+void jt_address(struct trans *t, const struct insn *i)
+{
+	jt_ea(t, i, i->asize, T_A);
+	if (i->seg != SEG_FLAT)
+		e_rm(&t->e, 8, 0x03, T_A,
+		     rm_cpu(CPU_OFF(seg_base) + 8 * (int32_t)i->seg));
+}
+
+struct probe jt_operand_aligned(struct trans *t, unsigned n, unsigned size, bool write,
+				unsigned align)
+{
+	const struct lift *l = &t->l[n];
+
+	jt_flags_keep(t, l->rd | (t->live[n] & ~(unsigned)l->kill));
+	jt_address(t, &t->b->insn[n]);
+	return put_probe(t, n, size, write, align);
+}
+
+struct probe jt_operand(struct trans *t, unsigned n, unsigned size, bool write)
+{
+	return jt_operand_aligned(t, n, size, write, 0);
+}
+
+/* ---- operations -------------------------------------------------------------------------------------------- */
+
+static void put_imm(struct emit *e, const struct lift *l, uint64_t v)
+{
+	switch (l->imm_size) {
+	case 1: e8(e, (uint8_t)v); break;
+	case 2:
+		e8(e, (uint8_t)v);
+		e8(e, (uint8_t)(v >> 8));
+		break;
+	case 4: e32(e, (uint32_t)v); break;
+	}
+}
+
+void jt_flags_before(struct trans *t, unsigned n)
+{
+	const struct lift *l = &t->l[n];
+
+	jt_flags_fetch(t, l->rd | (l->mod ? t->live[n] & ~(unsigned)l->kill : 0));
+}
+
+void jt_flags_after(struct trans *t, unsigned n)
+{
+	if (t->l[n].mod)
+		t->flags = FL_AT_HOST;
+}
+
+void jt_op(struct trans *t, unsigned n)
+{
+	const struct insn *i = &t->b->insn[n];
+	const struct lift *l = &t->l[n];
+	struct emit *e = &t->e;
+	unsigned reg = l->reg, rm_host = 0;
+	struct probe p = {0};
+	struct host_rm rm;
+	uint64_t imm = i->imm;
+
+	if (l->mem)
+		p = jt_operand(t, n, l->mem_size, l->rm_w);
+	jt_flags_before(t, n);
+	if (!l->digit && !l->reg_high) {
+		reg = host_of[l->reg];
+		if (reg == H_SP) {
+			reg = T_B;
+			if (l->reg_r || l->size < 4)
+				e_load(e, 8, T_B, gpr_at(l->reg));
+		}
+	}
+	if (l->mem) {
+		rm = rm_ptr();
+	} else {
+		rm_host = l->rm_high ? l->rm : host_of[l->rm];
+		if (rm_host == H_SP && !l->rm_high) {
+			rm_host = T_C;
+			if (l->rm_r || l->size < 4 || l->map)
+				e_load(e, 8, T_C, gpr_at(l->rm));
+		}
+		rm = rm_reg(rm_host);
+	}
+	if (l->lock)
+		e8(e, 0xf0);
+	if (l->map == 1 && (l->op == 0xa4 || l->op == 0xac))
+		imm = i->imm;
+	e_op(e, l->size, l->prefix, l->map, l->op, reg, rm, l->reg_byte && !l->reg_high,
+	     l->rm_byte && !l->rm_high);
+	put_imm(e, l, imm);
+	if (l->reg_w && reg == T_B)
+		e_store(e, 8, T_B, gpr_at(l->reg));
+	if (l->rm_w && !l->mem && rm_host == T_C)
+		e_store(e, 8, T_C, gpr_at(l->rm));
+	jt_flags_after(t, n);
+	if (l->mem)
+		jt_probe_done(t, p);
+}
+
+void jt_plain(struct trans *t, unsigned n)
+{
+	const struct lift *l = &t->l[n];
+
+	jt_flags_before(t, n);
+	if (l->size == 2)
+		e8(&t->e, 0x66);
+	if (l->size == 8)
+		e8(&t->e, 0x48);
+	e8(&t->e, l->op);
+	jt_flags_after(t, n);
+}
+
+void jt_lea(struct trans *t, unsigned n)
+{
+	const struct insn *i = &t->b->insn[n];
+	const struct lift *l = &t->l[n];
+	bool direct = l->size >= 4 && !in_memory(l->reg);
+	unsigned dst = direct ? host_of[l->reg] : T_A;
+
+	jt_ea(t, i, l->size == 4 || i->asize == 4 ? 4 : 8, dst);
+	if (direct)
+		return;
+	if (l->size == 2)
+		e_rm(&t->e, 2, 0x89, T_A,
+		     in_memory(l->reg) ? rm_cpu(gpr_at(l->reg))
+				       : rm_reg(host_of[l->reg]));
+	else
+		e_store(&t->e, 8, T_A, gpr_at(l->reg));
+}
+
+void jt_mov_imm(struct trans *t, unsigned n)
+{
+	const struct lift *l = &t->l[n];
+	uint64_t v = t->b->insn[n].imm;
+	unsigned dst = in_memory(l->rm) ? T_B : host_of[l->rm];
+
+	if (l->size == 2) {
+		e_imm(&t->e, T_C, (uint16_t)v);
+		e_rm(&t->e, 2, 0x89, T_C,
+		     in_memory(l->rm) ? rm_cpu(gpr_at(l->rm)) : rm_reg(dst));
+		return;
+	}
+	e_imm(&t->e, dst, l->size == 4 ? (uint32_t)v : v);
+	if (dst == T_B)
+		e_store(&t->e, 8, T_B, gpr_at(l->rm));
+}
+
+void jt_bswap(struct trans *t, unsigned n)
+{
+	const struct lift *l = &t->l[n];
+	unsigned reg = reg_in(t, l->rm, T_B);
+
+	e8(&t->e, 0x40 | (l->size == 8 ? 8 : 0) | (reg & 8 ? 1 : 0));
+	e8(&t->e, 0x0f);
+	e8(&t->e, 0xc8 | (reg & 7));
+	if (reg == T_B)
+		e_store(&t->e, 8, T_B, gpr_at(l->rm));
+}
+
+/* ---- the stack ---------------------------------------------------------------------------------------------- */
+
+/* Room for a word below rsp: T_A is its host address. */
+struct probe jt_push_probe(struct trans *t, unsigned n)
+{
+	e_lea(&t->e, t->word, T_A, G_SP, H_SP, 0, -(int32_t)t->word);
+	return jt_probe(t, n, t->word, true);
+}
+
+void jt_sp_add(struct trans *t, int32_t v)
+{
+	e_lea(&t->e, t->word, G_SP, G_SP, H_SP, 0, v);
+}
+
+void jt_push(struct trans *t, unsigned n)
+{
+	const struct insn *i = &t->b->insn[n];
+	const struct lift *l = &t->l[n];
+	struct emit *e = &t->e;
+	struct probe p, q = {0};
+	unsigned reg;
+
+	if (l->mem) {
+		q = jt_operand(t, n, t->word, false);
+		e_rm(e, t->word, 0x8b, T_B, rm_ptr());
+		e_store(e, 8, T_B, CPU_OFF(jit_tmp));
+	}
+	jt_flags_keep(t, t->live[n]);
+	p = jt_push_probe(t, n);
+	if (l->kind == L_PUSH_IMM) {
+		e_rm(e, t->word, 0xc7, 0, rm_ptr());
+		e32(e, (uint32_t)i->imm);
+	} else {
+		if (l->mem)
+			e_load(e, 8, reg = T_B, CPU_OFF(jit_tmp));
+		else
+			reg = reg_in(t, l->rm, T_B);
+		e_rm(e, t->word, 0x89, reg, rm_ptr());
+	}
+	jt_sp_add(t, -(int32_t)t->word);
+	jt_probe_done(t, p);
+	if (l->mem)
+		jt_probe_done(t, q);
+}
+
+void jt_pop(struct trans *t, unsigned n)
+{
+	const struct lift *l = &t->l[n];
+	struct emit *e = &t->e;
+	struct probe p;
+
+	jt_flags_keep(t, t->live[n]);
+	e_mov(e, t->word, T_A, G_SP);
+	p = jt_probe(t, n, t->word, false);
+	jt_sp_add(t, t->word);
+	if (in_memory(l->rm)) {
+		e_rm(e, t->word, 0x8b, T_B, rm_ptr());
+		e_store(e, 8, T_B, gpr_at(l->rm));
+	} else {
+		e_rm(e, t->word, 0x8b, host_of[l->rm], rm_ptr());
+	}
+	jt_probe_done(t, p);
+}
+
+void jt_leave(struct trans *t, unsigned n)
+{
+	struct emit *e = &t->e;
+	struct probe p;
+
+	jt_flags_keep(t, t->live[n]);
+	e_mov(e, t->word, T_A, H_BP);
+	p = jt_probe(t, n, t->word, false);
+	e_lea(e, t->word, G_SP, H_BP, H_SP, 0, t->word);
+	e_rm(e, t->word, 0x8b, H_BP, rm_ptr());
+	jt_probe_done(t, p);
+}
