@@ -199,12 +199,16 @@ made_child() {
 t 'an image in front of a parent is made and written' made_child
 t 'it keeps its size' fails 'has its parent' "$img" resize kid.vhd 30M
 t 'a parent of another format is refused' fails 'is of format raw' "$img" create -q -f vpc -b disk.raw -F raw z.vhd
-measured() { # measured [OPTIONS]: as large as the image will be
-	"$img" convert -q -O vpc ${1:+-o "$1"} disk.raw m.img && says "required size: $(stat -c %s m.img)" \
-		"$img" measure -O vpc ${1:+-o "$1"} disk.raw
+measured() { # measured SLACK [OPTIONS]: as large as the image will be, or that much larger
+	"$img" convert -q -O vpc ${2:+-o "$2"} disk.raw m.img || return 1
+	real=$(stat -c %s m.img)
+	told=$("$img" measure -O vpc ${2:+-o "$2"} disk.raw | sed -n 's/^required size: //p')
+	echo "$told told, $real made"
+	[ "$told" -ge "$real" ] && [ "$told" -le $((real + $1)) ]
 }
-t 'the size is known before' measured
-t 'the size is known before, all allocated' measured subformat=fixed
+# The file system may tell a block of zeros as data: convert looks at it, measure does not.
+t 'the size is known before' measured 4194304
+t 'the size is known before, all allocated' measured 0 subformat=fixed
 full() { # the file cannot grow: an error, and no damage
 	rm -f full.img
 	"$img" create -q -f vpc  full.img 50M || return 1
