@@ -94,6 +94,7 @@ struct jit *jit_new(struct x86_cpu *c, size_t cache_size)
 		return NULL;
 	j->c = c;
 	c->jit_fp = 0xff;
+	j->bmi2 = __builtin_cpu_supports("bmi2");
 	if (!map_code(j, align_up(cache_size, PAGE_SIZE))) {
 		jit_free(j);
 		return NULL;

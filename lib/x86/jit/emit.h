@@ -33,6 +33,15 @@ enum host_reg {
 #define T_C  H_13
 #define G_SP H_15
 
+/* The guest's registers; H_SP: in c->gpr. Those that compilers use least are in memory. */
+static const uint8_t host_of[16] = {H_AX, H_CX, H_DX, H_BX, G_SP, H_BP, H_SI, H_DI,
+				    H_8,  H_SP, H_SP, H_SP, H_9,  H_10, H_11, H_SP};
+
+static inline bool in_memory(unsigned guest)
+{
+	return host_of[guest] == H_SP;
+}
+
 struct emit {
 	uint8_t *p; /* next byte, writable mapping */
 };

@@ -3,10 +3,11 @@
  *
  * Registers while translated code runs:
  *   rsp            struct x86_cpu; what lies below it is the stack
- *   rax rcx rdx rbx rbp rsi rdi r8-r11   the guest's own
+ *   rax rcx rdx rbx rbp rsi rdi r8   the guest's own
+ *   r9 r10 r11     the guest's r12 r13 r14
  *   r15            the guest's rsp
  *   r12 r13 r14    for the translator; r14 holds addresses
- * The guest's r12-r15 stay in c->gpr. Status flags are in the host's flags, in c->st, or both.
+ * The guest's r9 r10 r11 r15 stay in c->gpr. Vector registers: fp.c. Status flags are in the host's flags, in c->st, or both.
  *
  * Every access to memory is a TLB look-up in line. What misses leaves the line of execution, has
  * the interpreter execute the whole instruction and comes back behind it: so a fault finds
@@ -72,7 +73,7 @@ struct jit {
 	struct jit_arena *arena;
 	struct jit_page *pages, *hash[JIT_PAGE_HASH];
 	struct jit_link *link; /* jump that was just left without knowing its target */
-	bool indirect;         /* an indirect jump was */
+	bool bmi2;             /* of the host */
 	/* common pieces, executable mapping */
 	const uint8_t *enter, *interp, *leave, *leave_link, *jump[MMU_MODES][2];
 	const uint8_t *fp_save, *fp_enter;

@@ -233,7 +233,12 @@ static void lift_group3(const struct insn *i, const struct raw *r, struct lift *
 		operation(i, r, l, DIGIT | RM_R | byte);
 		flags(l, 0, LF_ALL, LF_C | LF_O);
 		break;
-	default: return; /* DIV and IDIV may fault */
+	default:
+		if (byte || i->osize == 2)
+			return;
+		operation(i, r, l, DIGIT | RM_R);
+		l->kind = L_DIV;
+		flags(l, 0, LF_ALL, 0);
 	}
 }
 

@@ -13,6 +13,7 @@ enum lift_kind {
 	L_PLAIN,   /* no operands to replace: bytes as in `op`, on rax, rdx */
 	L_MOV_IMM, /* register rm = imm */
 	L_BSWAP,
+	L_DIV, /* reg: 6 unsigned, 7 signed */
 	L_LEA,
 	L_JCC,
 	L_JMP,

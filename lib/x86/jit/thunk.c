@@ -6,19 +6,16 @@
 
 #include "x86/op_tmpl.h"
 
-/* Where guest register n lives; H_SP: in memory. */
-static const uint8_t live[16] = {H_AX, H_CX, H_DX, H_BX, G_SP, H_BP, H_SI, H_DI,
-				 H_8,  H_9,  H_10, H_11, H_SP, H_SP, H_SP, H_SP};
-
 void jit_put_regs(struct emit *e, bool store, int32_t depth)
 {
 	for (unsigned n = 0; n < 16; n++) {
-		if (live[n] == H_SP)
+		if (in_memory(n))
 			continue;
 		if (store)
-			e_store(e, 8, live[n], CPU_OFF(gpr) + (int32_t)n * 8 + depth);
+			e_store(e, 8, host_of[n],
+				CPU_OFF(gpr) + (int32_t)n * 8 + depth);
 		else
-			e_load(e, 8, live[n], CPU_OFF(gpr) + (int32_t)n * 8 + depth);
+			e_load(e, 8, host_of[n], CPU_OFF(gpr) + (int32_t)n * 8 + depth);
 	}
 }
 

@@ -15,22 +15,22 @@ void jt_save(struct trans *t)
 {
 	struct emit *e = &t->e;
 
-	e_mov(e, 8, T_B, H_AX);
+	e_mov(e, 8, T_C, H_AX);
 	e8(e, 0x9f);
 	e8(e, 0x0f), e8(e, 0x90), e8(e, 0xc0);
 	e_store(e, 2, H_AX, CPU_OFF(st));
-	e_mov(e, 8, H_AX, T_B);
+	e_mov(e, 8, H_AX, T_C);
 }
 
 void jt_load(struct trans *t)
 {
 	struct emit *e = &t->e;
 
-	e_mov(e, 8, T_B, H_AX);
+	e_mov(e, 8, T_C, H_AX);
 	e_rm(e, 2, 0x8b, H_AX, rm_cpu(CPU_OFF(st)));
 	e8(e, 0x04), e8(e, 0x7f);
 	e8(e, 0x9e);
-	e_mov(e, 8, H_AX, T_B);
+	e_mov(e, 8, H_AX, T_C);
 }
 
 /* Before the host's flags are destroyed: keeps those of `need`. */
@@ -165,6 +165,7 @@ static bool put_insn(struct trans *t, unsigned n)
 	case L_MOV_IMM: jt_mov_imm(t, n); return true;
 	case L_BSWAP: jt_bswap(t, n); return true;
 	case L_LEA: jt_lea(t, n); return true;
+	case L_DIV: jt_div(t, n); return true;
 	case L_PUSH:
 	case L_PUSH_IMM: jt_push(t, n); return true;
 	case L_POP: jt_pop(t, n); return true;

@@ -58,14 +58,6 @@ struct trans {
 	bool failed;
 };
 
-static const uint8_t host_of[16] = {H_AX, H_CX, H_DX, H_BX, G_SP, H_BP, H_SI, H_DI,
-				    H_8,  H_9,  H_10, H_11, H_SP, H_SP, H_SP, H_SP};
-
-static inline bool in_memory(unsigned guest)
-{
-	return host_of[guest] == H_SP;
-}
-
 static inline int32_t gpr_at(unsigned guest)
 {
 	return CPU_OFF(gpr) + (int32_t)guest * 8;
@@ -125,6 +117,7 @@ void jt_plain(struct trans *t, unsigned n);
 void jt_lea(struct trans *t, unsigned n);
 void jt_mov_imm(struct trans *t, unsigned n);
 void jt_bswap(struct trans *t, unsigned n);
+void jt_div(struct trans *t, unsigned n);
 /* Room for a word below rsp: T_A is its host address. */
 struct probe jt_push_probe(struct trans *t, unsigned n);
 void jt_sp_add(struct trans *t, int32_t v);

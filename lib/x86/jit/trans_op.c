@@ -16,8 +16,12 @@ static void put_tlb_compare(struct trans *t, unsigned size, bool write, unsigned
 	int32_t tag = t->tlb + (int32_t)(write ? offsetof(struct tlb_entry, tag_write)
 					       : offsetof(struct tlb_entry, tag_read));
 
-	e_mov(e, 4, T_B, T_A);
-	e_rm(e, 4, 0xc1, 5, rm_reg(T_B));
+	if (t->j->bmi2) {
+		e_vex(e, false, false, 3, 3, 0xf0, T_B, 0, rm_reg(T_A)); /* rorx */
+	} else {
+		e_mov(e, 4, T_B, T_A);
+		e_rm(e, 4, 0xc1, 5, rm_reg(T_B));
+	}
 	e8(e, 6);
 	e_alu_imm(e, 4, 4, rm_reg(T_B), (TLB_SIZE - 1) << 6);
 	if (size > 1 && !align)
@@ -237,6 +241,44 @@ void jt_bswap(struct trans *t, unsigned n)
 	e8(&t->e, 0xc8 | (reg & 7));
 	if (reg == T_B)
 		e_store(&t->e, 8, T_B, gpr_at(l->rm));
+}
+
+/* The interpreter raises what a division by 0, or one with too large a quotient, raises. */
+void jt_div(struct trans *t, unsigned n)
+{
+	const struct lift *l = &t->l[n];
+	unsigned size = l->size;
+	struct emit *e = &t->e;
+	struct side *bad[2];
+	struct probe p = {0};
+
+	if (l->mem) {
+		p = jt_operand(t, n, size, false);
+		e_rm(e, size, 0x8b, T_B, rm_ptr());
+	} else {
+		jt_flags_keep(t, t->live[n]);
+		e_mov(e, size, T_B, reg_in(t, l->rm, T_B));
+	}
+	if (l->reg == 6) {
+		e_rm(e, size, 0x39, T_B, rm_reg(H_DX));
+		bad[0] = bad[1] = jt_side_add(t, SIDE_INTERP, e_jcc(e, CC_NB), n);
+	} else { /* rdx is rax's sign, and the divisor neither 0 nor -1 */
+		e_mov(e, size, T_C, H_AX);
+		e_rm(e, size, 0xc1, 7, rm_reg(T_C));
+		e8(e, size * 8 - 1);
+		e_rm(e, size, 0x39, T_C, rm_reg(H_DX));
+		bad[0] = jt_side_add(t, SIDE_INTERP, e_jcc(e, CC_NZ), n);
+		e_lea(e, size, T_C, T_B, H_SP, 0, 1);
+		e_alu_imm(e, size, 7, rm_reg(T_C), 1);
+		bad[1] = jt_side_add(t, SIDE_INTERP, e_jcc(e, CC_BE), n);
+	}
+	jt_flags_before(t, n);
+	e_rm(e, size, 0xf7, l->reg, rm_reg(T_B));
+	jt_flags_after(t, n);
+	jt_side_done(t, bad[0]);
+	jt_side_done(t, bad[1]);
+	if (l->mem)
+		jt_probe_done(t, p);
 }
 
 /* ---- the stack ---------------------------------------------------------------------------------------------- */
