@@ -128,7 +128,7 @@ byte x.qcow2 79 002
 t 'a corrupt image is read' exits 0 "$imgio" -r x.qcow2 info
 t 'but not written' fails 'marked corrupt' "$imgio" x.qcow2 info
 byte x.qcow2 79 001
-t 'a dirty image is not written' fails 'not closed properly' "$imgio" x.qcow2 info
+t 'a dirty image is repaired when it is opened for writing' sh -c "cp x.qcow2 d.qcow2; $imgio d.qcow2 info && qemu-img info --output=json d.qcow2 | grep '\"dirty-flag\": false'"
 byte x.qcow2 23 040
 t 'clusters of 2^32 bytes' fails 'clusters of 2^32 bytes' "$imgio" -r x.qcow2 info
 

@@ -2,10 +2,12 @@
 """qcow2-damage.py: damages a qcow2 image, and tells check results in one form.
 
 qcow2-damage.py poke IMAGE SEED [N]    changes N entries of its tables (not the header) at random
-qcow2-damage.py counts IMAGE           what "qemu-img check" says, as imgtool's check prints it
+qcow2-damage.py pokes IMAGE N SEED...  the same in copies IMAGE.SEED, one for each seed
+qcow2-damage.py counts IMAGE...        what "qemu-img check" says, as imgtool's check prints it
 """
 import json
 import random
+import shutil
 import struct
 import subprocess
 import sys
@@ -14,8 +16,12 @@ OFFSET = 0x00fffffffffffe00
 
 
 def be64(f, off):
+    return numbers(f, off, 1)[0]
+
+
+def numbers(f, off, n):
     f.seek(off)
-    return struct.unpack('>Q', f.read(8).ljust(8, b'\0'))[0]
+    return struct.unpack('>%dQ' % n, f.read(8 * n).ljust(8 * n, b'\0'))
 
 
 def tables(f):
@@ -27,19 +33,16 @@ def tables(f):
     rt, rt_c = struct.unpack_from('>QI', h, 48)
     size = 1 << bits
     places = []
-    for i in range(l1_n):
-        e = be64(f, l1 + 8 * i)
+    for i, e in enumerate(numbers(f, l1, l1_n)):
         places.append((l1 + 8 * i, 'l1'))
-        for k in range(size // 8):
-            l2 = (e & OFFSET) + 8 * k
-            if e and be64(f, l2):
-                places.append((l2, 'l2'))
-    for i in range(rt_c * size // 8):
-        e = be64(f, rt + 8 * i)
+        for k, v in enumerate(numbers(f, e & OFFSET, size // 8) if e else ()):
+            if v:
+                places.append(((e & OFFSET) + 8 * k, 'l2'))
+    for i, e in enumerate(numbers(f, rt, rt_c * size // 8)):
         if e:
             places.append((rt + 8 * i, 'rt'))
-            for k in range(size // 8):
-                if be64(f, e + 8 * k):
+            for k, v in enumerate(numbers(f, e, size // 8)):
+                if v:
                     places.append((e + 8 * k, 'rc'))
     return places, size
 
@@ -78,5 +81,10 @@ def counts(path):
 
 if sys.argv[1] == 'poke':
     poke(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]) if len(sys.argv) > 4 else 1)
+elif sys.argv[1] == 'pokes':
+    for one in sys.argv[4:]:
+        shutil.copyfile(sys.argv[2], sys.argv[2] + '.' + one)
+        poke(sys.argv[2] + '.' + one, int(one), int(sys.argv[3]))
 else:
-    counts(sys.argv[2])
+    for image in sys.argv[2:]:
+        counts(image)

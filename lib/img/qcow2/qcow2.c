@@ -95,12 +95,33 @@ static int header_features(struct qcow2 *q, const struct qcow2_header *h,
 			"'%s' is marked corrupt: open it read-only, or repair it "
 			"with 'vm-img repair' first",
 			path);
-	if (q->incompatible & INC_DIRTY)
+	return 0;
+}
+
+/* Was it not closed properly, so that its reference counts are out of date? Then they are made anew for writing. */
+static bool counts_stale(const struct qcow2 *q)
+{
+	return !q->img->read_only && !q->img->opts.repair &&
+	       q->incompatible & INC_DIRTY;
+}
+
+/* What QEMU with lazy reference counts leaves when it is killed. The new counts come into force at once, as with
+ * any repair, and are in memory then. */
+static int counts_renew(struct qcow2 *q, struct err *err)
+{
+	struct img_check c = {.fix = IMG_FIX_LEAKS | IMG_FIX_ERRORS};
+	int rc = qcow2_check(q->img, &c, err);
+
+	if (rc)
+		return rc;
+	if (c.check_errors || c.corruptions > c.corruptions_fixed)
 		return err_set(
 			err, EROFS,
-			"'%s' was not closed properly and its reference counts are out "
-			"of date: repair it with 'vm-img repair' first",
-			path);
+			"'%s' was not closed properly, and of %llu errors only %llu "
+			"could be repaired: open it read-only",
+			q->img->path,
+			(unsigned long long)(c.corruptions + c.check_errors),
+			(unsigned long long)c.corruptions_fixed);
 	return 0;
 }
 
@@ -273,7 +294,7 @@ static int tables_load(struct qcow2 *q, const struct qcow2_header *h, struct err
 			       q->n_snapshots);
 	rc = table_load(q, &q->l1, "L1 table", be64_get(h->l1_off), l1_n, err);
 	q->rt.off = be64_get(h->rt_off);
-	if (!rc && !q->img->read_only && !q->img->opts.repair)
+	if (!rc && !q->img->read_only && !q->img->opts.repair && !counts_stale(q))
 		rc = table_load(q, &q->rt, "reference count table", be64_get(h->rt_off),
 				rt_n, err);
 	q->img->size = size;
@@ -328,7 +349,7 @@ static int qcow2_open(struct img *img, struct err *err)
 	q->virgin = (file_size(q->file) + q->cluster_size - 1) >> q->cluster_bits;
 	img->unit = q->cluster_size;
 	img->zero_unit = 1u << q->sub_bits;
-	return 0;
+	return counts_stale(q) ? counts_renew(q, err) : 0;
 }
 
 static int qcow2_flush(struct img *img)
