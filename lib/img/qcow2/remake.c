@@ -47,6 +47,7 @@ int remake_begin(struct remake *r, struct qcow2 *q, bool fix, struct err *err)
 	if (!rc) {
 		r->n_old = r->w.n;
 		r->n_busy = r->w.refs.n;
+		r->beyond = r->w.beyond;
 		/* What damage refers to must not come to life. */
 		for (uint64_t k = r->n_old; k <= r->w.beyond; k++)
 			r->busy[k / 64] |= BIT(k % 64);
@@ -449,11 +450,25 @@ static void fill_head(struct remake *r, const struct counts *k, uint64_t l1_off,
 		be64_make(be64_get(h->incompatible) & ~(INC_DIRTY | INC_CORRUPT));
 }
 
+/* What is referred to behind the end of the file reads as zeros. New tables behind it would bring it into the file: so
+ * it is, and is counted. */
+static int reach_beyond(const struct remake *r)
+{
+	struct qcow2 *q = r->q;
+	uint64_t end = r->beyond << q->cluster_bits;
+
+	if (!r->fix || file_is_device(q->file) || end <= file_size(q->file))
+		return 0;
+	return file_truncate(q->file, end);
+}
+
 static int tables_write(struct remake *r, struct counts *k, uint64_t *l1_off,
 			uint64_t *snaps_off)
 {
-	int rc = put_snaps(r, snaps_off);
+	int rc = reach_beyond(r);
 
+	if (!rc)
+		rc = put_snaps(r, snaps_off);
 	if (!rc)
 		rc = put_bitmaps(r);
 	if (!rc)

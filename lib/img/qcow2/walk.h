@@ -166,6 +166,7 @@ struct remake {
 	uint64_t *busy;  /* a bit per cluster: used before, or taken now */
 	uint64_t n_busy; /* bits */
 	uint64_t n_old;  /* clusters when it began */
+	uint64_t beyond; /* as in struct walk */
 	uint64_t cursor;
 	/* the new state; what is not changed stays as it is */
 	struct head head;
