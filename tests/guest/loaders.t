@@ -2,7 +2,7 @@
 # loaders.t - kernels of other kinds than a bzImage, and ones that cannot be started, out of Debian's
 # packages, on the emulator ($ENGINE chooses another). TAP.
 . "$(dirname "$0")/../lib.sh"
-run="$VM_RUN --engine ${ENGINE:-emulator}" ${EMULATOR:+--emulator $EMULATOR}
+run="$VM_RUN --engine ${ENGINE:-emulator} ${EMULATOR:+--emulator $EMULATOR}"
 pkg=$O/guests/pkg
 mkdir -p "$pkg"
 

@@ -1,6 +1,7 @@
 /*
- * tests/progs/x86guest.c - runs a 32-bit multiboot guest on the interpreter alone: memory, a debug
- * port, an exit port. Prints what the guest prints; the status is what it wrote to port 0xf4.
+ * tests/progs/x86guest.c - x86guest KERNEL.elf [RUNS]: a 32-bit multiboot guest on lib/x86 alone: memory, a
+ * debug port, an exit port. RUNS: code is translated when it has been interpreted so often. Prints
+ * what the guest prints; the status is what it wrote to port 0xf4.
  */
 #include <elf.h>
 #include <stdio.h>
@@ -169,8 +170,8 @@ int main(int argc, char **argv)
 	uint8_t *file;
 	size_t len;
 
-	if (argc != 2) {
-		fprintf(stderr, "usage: x86guest KERNEL.elf\n");
+	if (argc != 2 && argc != 3) {
+		fprintf(stderr, "usage: x86guest KERNEL.elf [RUNS]\n");
 		return 2;
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
@@ -183,6 +184,8 @@ int main(int argc, char **argv)
 		fprintf(stderr, "x86guest: cannot load '%s'\n", argv[1]);
 		return 1;
 	}
+	if (argc == 3 && x86_system_translate(sys, 8u << 20, (unsigned)atoi(argv[2])))
+		return 1;
 	cpu = x86_cpu_new(sys, 0, NULL, leaf,
 			  x86_cpuid_supported(leaf, ARRAY_LEN(leaf)), &err);
 	if (!cpu) {
