@@ -358,7 +358,10 @@ static struct engine *emu_create(const struct engine_env *env, struct err *err)
 	if (!e->cpu || !e->set.apic || !e->sys)
 		goto no_memory;
 	if (env->translate)
-		x86_system_translate(e->sys, env->code_cache, TRANSLATE_AFTER);
+		x86_system_translate(e->sys, env->code_cache,
+				     env->lockstep ? 1 : TRANSLATE_AFTER);
+	if (env->translate && env->lockstep)
+		x86_system_lockstep(e->sys);
 	for (unsigned i = 0; i < env->n_cpus; i++) {
 		struct emu_cpu *c = &e->cpu[i];
 
@@ -437,6 +440,13 @@ static enum vcpu_exit emu_run(struct engine *en, unsigned index, struct err *err
 			lapic_reset(&c->lapic, true);
 		if (why == X86_EXIT_SHUTDOWN)
 			return VCPU_SHUTDOWN;
+		if (why == X86_EXIT_DIFFERENCE) {
+			err_set(err, EPROTO,
+				"processor %u: the translator and the interpreter "
+				"differ",
+				index);
+			return VCPU_FAILED;
+		}
 		if (why != X86_EXIT_KICK)
 			wait_for_event(c);
 	}
@@ -543,6 +553,20 @@ static void emu_describe(struct engine *en, char *buf, unsigned len)
 		sum.single += st.single;
 		sum.forgotten += st.forgotten;
 		sum.code_bytes += st.code_bytes;
+		sum.compared += st.compared;
+		sum.unique += st.unique;
+	}
+	if (e->env.translate && e->env.lockstep) {
+		snprintf(buf, len,
+			 "%llu blocks translated, run %llu times in lockstep without a "
+			 "difference; %llu runs that cannot be repeated, %llu "
+			 "exceptions, %llu interrupts",
+			 (unsigned long long)sum.translated,
+			 (unsigned long long)sum.compared,
+			 (unsigned long long)sum.unique,
+			 (unsigned long long)sum.exceptions,
+			 (unsigned long long)sum.irqs);
+		return;
 	}
 	if (e->env.translate) {
 		snprintf(buf, len,

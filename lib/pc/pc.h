@@ -64,6 +64,7 @@ struct pc_config {
 	struct chr *console; /* virtio console; may be NULL */
 	struct chr *debug;   /* ports e9 and 402; may be NULL */
 	bool translate;      /* the emulator translates instead of interpreting */
+	bool lockstep;       /* and compares it with the interpreter: for debugging */
 	uint64_t code_cache; /* bytes of translated code for each processor, at most */
 	bool no_reboot;
 	uint64_t timeout_ns; /* 0: none */

@@ -179,6 +179,7 @@ static int make_engine(struct pc *pc, struct err *err)
 		.lock = &pc->lock,
 		.n_cpus = pc->cfg.cpus,
 		.translate = pc->cfg.translate,
+		.lockstep = pc->cfg.lockstep,
 		.code_cache = pc->cfg.code_cache,
 		.pic_take = take_pic,
 		.pic_ready = pic_is_ready,

@@ -89,6 +89,7 @@ struct engine_env {
 	unsigned n_cpus;
 	/* The emulator translates code to the host's; bytes of that for each processor, at most. */
 	bool translate;
+	bool lockstep; /* and compares it with the interpreter: for debugging */
 	uint64_t code_cache;
 	/* The 8259 pair's output goes to LINT0 of the boot processor (ExtINT): vector now, or -1.
 	 * Machine lock is taken inside. Any thread. */

@@ -9,6 +9,7 @@
 
 #include "base/mem.h"
 #include "x86/jit/jit.h"
+#include "x86/jit/lockstep.h"
 
 /* Bits that may be set in RFLAGS; bit 1 always is. */
 #define RFLAGS_VALID                                                                   \
@@ -228,6 +229,8 @@ static bool make_translator(struct x86_cpu *c)
 		return true;
 	c->jit = c->blocks->jit =
 		jit_new(c, max_u64(c->sys->code_cache, JIT_CACHE_MIN));
+	if (c->sys->lockstep && !(c->lockstep = lockstep_new(c)))
+		return false;
 	return c->jit;
 }
 
@@ -267,6 +270,7 @@ struct x86_cpu *x86_cpu_new(struct x86_system *sys, unsigned index, void *cpu_ct
 	return c;
 fail:
 	block_cache_free(c->blocks);
+	lockstep_free(c->lockstep);
 	jit_free(c->jit);
 	free(c->cpuid);
 	cpu_dealloc(c);
@@ -279,6 +283,7 @@ void x86_cpu_free(struct x86_cpu *c)
 		return;
 	sys_detach(c->sys, c);
 	block_cache_free(c->blocks);
+	lockstep_free(c->lockstep);
 	jit_free(c->jit);
 	free(c->cpuid);
 	cpu_dealloc(c);
@@ -418,4 +423,6 @@ void x86_get_stats(const struct x86_cpu *c, struct x86_stats *st)
 	*st = c->stats;
 	if (c->jit)
 		jit_stats(c->jit, st);
+	if (c->lockstep)
+		lockstep_stats(c->lockstep, st);
 }

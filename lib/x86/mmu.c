@@ -7,6 +7,7 @@
  * either it sees the bytes, or the store sees the mark and makes what was decoded invalid.
  */
 #include "x86/sys.h"
+#include "x86/jit/lockstep.h"
 
 #include <string.h>
 
@@ -20,6 +21,7 @@ static void entry_clear(struct tlb_entry *t)
 
 static void flush_kind(struct x86_cpu *c, unsigned kind)
 {
+	lockstep_unmap(c);
 	for (unsigned m = 0; m < MMU_MODES; m++) {
 		for (unsigned n = 0; n < TLB_SIZE / 64; n++) {
 			uint64_t used = c->tlb_used[m][kind][n];
@@ -69,6 +71,7 @@ void tlb_flush_page(struct x86_cpu *c, uint64_t va)
 {
 	unsigned half = va >> 63;
 
+	lockstep_unmap(c);
 	va &= PAGE_MASK;
 	for (unsigned m = 0; m < MMU_MODES; m++) {
 		struct tlb_entry *t = &c->tlbs[m][(va >> 12) & (TLB_SIZE - 1)];
@@ -142,7 +145,17 @@ static void set_tags(struct x86_cpu *c, enum mmu_mode mode, struct tlb_entry *t)
 		return;
 	if (t->prot & PROT_R)
 		t->tag_read = t->va;
-	if (is_plain_ram(c, t))
+	if (likely(!c->lockstep) && is_plain_ram(c, t))
+		t->tag_write = t->va;
+}
+
+void tlb_write_tag(struct x86_cpu *c, struct tlb_entry *t, bool give)
+{
+	enum mmu_mode mode = (enum mmu_mode)((t - c->tlbs[0]) / TLB_SIZE);
+
+	t->tag_write = TLB_NONE;
+	if (give && t->va != TLB_NONE && mode != MMU_USER_AC &&
+	    !(c->dr_watch & 15 && is_watched(c, t->va)) && is_plain_ram(c, t))
 		t->tag_write = t->va;
 }
 
@@ -365,6 +378,7 @@ static void page_write(struct x86_cpu *c, struct tlb_entry *t, uint64_t va,
 	if (unlikely(c->dr_watch & 15))
 		debug_access(c, va, len, true, false);
 	if (t->host && !(t->prot & PROT_ROM)) {
+		lockstep_store(c, t, (uint8_t *)t->host + off, len);
 		memcpy((uint8_t *)t->host + off, buf, len);
 		stored(c, t, va, len);
 		return;
@@ -507,6 +521,7 @@ void mem_store_slow(struct x86_cpu *c, uint64_t va, unsigned size, uint64_t v)
 		device_store(c, t->gpa | (va & ~PAGE_MASK), size, v);
 		return;
 	}
+	lockstep_store(c, t, (uint8_t *)t->host + (va & ~PAGE_MASK), size);
 	host_store((uint8_t *)t->host + (va & ~PAGE_MASK), size, v);
 	if (t->tag_write == TLB_NONE) {
 		stored(c, t, va, size);
@@ -545,6 +560,7 @@ void *mmu_rmw_ptr(struct x86_cpu *c, enum mmu_mode mode, uint64_t va, unsigned s
 	}
 	if (t->tag_write == TLB_NONE)
 		set_tags(c, mode, t);
+	lockstep_store(c, t, (uint8_t *)t->host + (va & ~PAGE_MASK), size);
 	return (uint8_t *)t->host + (va & ~PAGE_MASK);
 }
 

@@ -303,7 +303,10 @@ static bool own_get(struct x86_cpu *c, uint32_t n, uint64_t *v, bool *known)
 		return true;
 	}
 	switch (n) {
-	case MSR_TSC: *v = host_tsc() + c->tsc_offset; return true;
+	case MSR_TSC:
+		lockstep_once(c);
+		*v = host_tsc() + c->tsc_offset;
+		return true;
 	case MSR_TSC_ADJUST: *v = c->tsc_adjust; return true;
 	case MSR_PAT: *v = c->pat; return true;
 	case MSR_EFER: *v = c->efer; return true;
@@ -336,7 +339,10 @@ static bool own_set(struct x86_cpu *c, uint32_t n, uint64_t v, bool inside, bool
 	if (is_bank(n))
 		return bank_set(c, n, v);
 	switch (n) {
-	case MSR_TSC: tsc_move(c, v - (host_tsc() + c->tsc_offset)); return true;
+	case MSR_TSC:
+		lockstep_once(c);
+		tsc_move(c, v - (host_tsc() + c->tsc_offset));
+		return true;
 	case MSR_TSC_ADJUST:
 		if (inside)
 			tsc_move(c, v - c->tsc_adjust);

@@ -4,6 +4,7 @@
  */
 #include <sys/random.h>
 
+#include "x86/jit/lockstep.h"
 #include "x86/op_tmpl.h"
 
 /* ---- DAA DAS AAA AAS AAM AAD: the host does not have them in 64-bit mode -------------------------- */
@@ -215,8 +216,10 @@ void op_pause(struct x86_cpu *c, const struct insn *i)
 static void random_number(struct x86_cpu *c, const struct insn *i)
 {
 	uint64_t v = 0;
-	bool ok = getrandom(&v, sizeof(v), GRND_NONBLOCK) == sizeof(v);
+	bool ok;
 
+	lockstep_once(c);
+	ok = getrandom(&v, sizeof(v), GRND_NONBLOCK) == sizeof(v);
 	reg_set(c, i->rm, i->osize, ok ? v : 0);
 	status_set(c, ok ? FL_CF : 0);
 }

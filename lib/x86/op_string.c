@@ -324,7 +324,8 @@ INLINE void repeat(struct x86_cpu *c, const struct insn *i,
 		reg_set(c, RCX, i->asize, n - done);
 		if (n == done || (compares && !COND_z(c) == !(i->flags & I_REPNE)))
 			break;
-		if (unlikely(atomic_load_explicit(&c->request, memory_order_relaxed)) ||
+		if (unlikely(atomic_load_explicit(&c->request, memory_order_relaxed) &
+			     ~(uint32_t)REQ_JIT) ||
 		    c->rflags & FL_TF) {
 			c->rip = insn_rip(c, i);
 			c->end = i + 1;

@@ -8,6 +8,7 @@
  */
 #include "x86/block.h"
 #include "x86/jit/jit.h"
+#include "x86/jit/lockstep.h"
 #include "x86/op_tmpl.h"
 
 static uint32_t requests(const struct x86_cpu *c)
@@ -112,6 +113,13 @@ static void external_interrupt(struct x86_cpu *c)
 	interrupt(c, (unsigned)vec);
 }
 
+/* Why the processor is stopped for good. */
+static enum x86_exit shutdown_exit(const struct x86_cpu *c)
+{
+	return c->lockstep && lockstep_differs(c->lockstep) ? X86_EXIT_DIFFERENCE
+							    : X86_EXIT_SHUTDOWN;
+}
+
 /*
  * One round of what is requested, in order of priority; at a block boundary. True: x86_run()
  * returns *why.
@@ -130,7 +138,7 @@ static bool serve(struct x86_cpu *c, uint32_t req, enum x86_exit *why)
 	if (req & (REQ_INIT | REQ_SIPI))
 		init_and_sipi(c, req);
 	if (c->shutdown) {
-		*why = X86_EXIT_SHUTDOWN;
+		*why = shutdown_exit(c);
 		return true;
 	}
 	if (!shadow && !c->ev.wait_sipi) {
@@ -167,7 +175,7 @@ static void step(struct x86_cpu *c, uint32_t req)
 static bool is_stopped(struct x86_cpu *c, enum x86_exit *why)
 {
 	if (c->shutdown)
-		*why = X86_EXIT_SHUTDOWN;
+		*why = shutdown_exit(c);
 	else if (c->ev.wait_sipi)
 		*why = X86_EXIT_INIT;
 	else if (c->ev.halted)
@@ -201,8 +209,7 @@ static enum x86_exit loop(struct x86_cpu *c)
 	}
 }
 
-/* After x86_raise(): the instruction that was left did not happen. */
-static void land(struct x86_cpu *c)
+void x86_abandon(struct x86_cpu *c)
 {
 	if (c->cur) {
 		c->stats.insns += c->cur->idx;
@@ -212,6 +219,11 @@ static void land(struct x86_cpu *c)
 	}
 	c->blocks->link = NULL;
 	rmw_leave(c);
+}
+
+static void land(struct x86_cpu *c)
+{
+	x86_abandon(c);
 	x86_deliver_exception(c);
 }
 

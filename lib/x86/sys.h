@@ -6,6 +6,7 @@
 #ifndef X86_SYS_H
 #define X86_SYS_H
 
+#include "x86/jit/lockstep.h"
 #include "x86/ops.h"
 
 /* CPUID features that handlers ask for (x86_cpu.feat). */
@@ -93,6 +94,7 @@ uint64_t sys_tsc_base(const struct x86_system *sys);
 /* Around callbacks that may take locks or run device models. */
 static inline void callback_begin(struct x86_cpu *c)
 {
+	lockstep_once(c);
 	x86_fp_sync(c);
 	x86_leave_guest(c);
 }

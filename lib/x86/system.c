@@ -19,6 +19,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "x86/jit/lockstep.h"
 
 /* Guest pages by number, in two levels: 46 address bits. */
 #define GPA_BITS  46
@@ -90,6 +91,16 @@ int x86_system_translate(struct x86_system *sys, size_t code_cache, unsigned run
 	sys->translates = true;
 	sys->code_cache = code_cache;
 	sys->translate_after = runs ? runs : 1;
+	return 0;
+}
+
+int x86_system_lockstep(struct x86_system *sys)
+{
+	if (sys->n_cpus)
+		return -EBUSY;
+	if (!sys->translates)
+		return -EINVAL;
+	sys->lockstep = true;
 	return 0;
 }
 
@@ -394,6 +405,7 @@ void codepage_written(struct x86_cpu *c, struct codepage *cp, uint64_t gpa,
 {
 	if (!len || !(atomic_load(&cp->chunks) & chunk_mask(gpa, len)))
 		return;
+	lockstep_code(c, cp);
 	drop_code(c->sys, cp);
 	if (c->cur)
 		c->end = c->cur + 1;

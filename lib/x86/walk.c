@@ -7,6 +7,7 @@
  * processors and the guest's own atomic instructions work on the same words.
  */
 #include "x86/sys.h"
+#include "x86/jit/lockstep.h"
 
 enum {
 	PTE_P = 1 << 0,
@@ -90,6 +91,7 @@ static bool pte_set(struct walker *k, const struct pte_ref *r, uint32_t bits,
 						 false, __ATOMIC_SEQ_CST,
 						 __ATOMIC_SEQ_CST);
 	}
+	lockstep_walk(k->c, r->host);
 	cp = sys_codepage(k->c->sys, r->gpa & PAGE_MASK);
 	if (ok && unlikely(cp != NULL) &&
 	    atomic_load_explicit(&cp->chunks, memory_order_seq_cst))

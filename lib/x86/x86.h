@@ -131,6 +131,7 @@ enum x86_exit {
 	X86_EXIT_HALT, /* HLT or MWAIT, and nothing to deliver: wait, then run again */
 	X86_EXIT_SHUTDOWN, /* triple fault: the processor is stopped until reset or INIT */
 	X86_EXIT_INIT,     /* INIT arrived: the processor waits for a start-up IPI */
+	X86_EXIT_DIFFERENCE, /* lockstep: the log says which; the processor is stopped */
 };
 
 /* Shared by the processors of a machine. `ops` is borrowed and stays; NULL without memory. */
@@ -143,6 +144,13 @@ void x86_system_free(struct x86_system *sys); /* after its processors */
  * 0, or -EBUSY: there are some already.
  */
 int x86_system_translate(struct x86_system *sys, size_t code_cache, unsigned runs);
+/*
+ * After that: each block that has a translation is interpreted as well, and both results are
+ * compared; the first difference is reported to the log as an error, and x86_run() returns
+ * X86_EXIT_DIFFERENCE. For debugging: hundreds of times slower. 0, -EBUSY as above, or -EINVAL
+ * without a translator.
+ */
+int x86_system_lockstep(struct x86_system *sys);
 
 /*
  * A processor in reset state. index: 0.. (at most 255 per system). The CPUID leaves are copied;
@@ -211,6 +219,8 @@ struct x86_stats {
 	uint64_t single;     /* instructions interpreted from within it */
 	uint64_t forgotten;  /* times that the code cache was full */
 	uint64_t code_bytes; /* in the code cache now */
+	uint64_t compared;   /* lockstep: blocks that were run both ways and agreed */
+	uint64_t unique;     /* and that cannot be run twice */
 };
 
 void x86_get_stats(const struct x86_cpu *c, struct x86_stats *st);

@@ -245,6 +245,7 @@ struct exc {
 
 struct block_cache;
 struct jit;
+struct lockstep;
 struct vec_cache;
 
 /* Guest state that is in the host's registers at the moment, and in c->xsave out of date. */
@@ -316,12 +317,13 @@ struct x86_cpu {
 	uint8_t fp_live; /* enum fp_live: what is in the host's registers: x86_fp_sync() */
 
 	/* the translator's (jit/) */
-	struct jit *jit;  /* owned; NULL: everything is interpreted */
-	uint64_t jit_sp;  /* the host's rsp while translated code runs */
-	void *jit_link;   /* the jump by which it was left */
-	uint64_t jit_tmp; /* for one instruction */
-	uint8_t jit_fp;   /* enum lift_fp: what is not so (jit/fp.c) */
-	bool jit_skip;    /* the next block is to be interpreted */
+	struct jit *jit;           /* owned; NULL: everything is interpreted */
+	uint64_t jit_sp;           /* the host's rsp while translated code runs */
+	void *jit_link;            /* the jump by which it was left */
+	uint64_t jit_tmp;          /* for one instruction */
+	uint8_t jit_fp;            /* enum lift_fp: what is not so (jit/fp.c) */
+	bool jit_skip;             /* the next block is to be interpreted */
+	struct lockstep *lockstep; /* owned; jit/lockstep.c; NULL: off */
 
 	struct x86_cpuid *cpuid; /* owned */
 	size_t n_cpuid;
@@ -449,6 +451,12 @@ _Noreturn void x86_raise_pf(struct x86_cpu *c, uint64_t va, uint32_t code);
 _Noreturn void x86_raise_soft(struct x86_cpu *c, unsigned vec, bool icebp);
 
 /*
+ * After x86_raise()'s longjmp, before delivery: the instruction that was left did not happen, and
+ * c->rip is the exception's.
+ */
+void x86_abandon(struct x86_cpu *c);
+
+/*
  * Delivers c->exc (after x86_raise's longjmp): pushes the frame, enters the handler; contributory
  * exceptions become #DF, a fault while delivering that sets c->shutdown. May itself x86_raise().
  */
@@ -512,6 +520,8 @@ const struct tlb_entry *mem_fetch_page(struct x86_cpu *c, uint64_t va);
 void tlb_flush_all(struct x86_cpu *c);
 void tlb_flush_nonglobal(struct x86_cpu *c);
 void tlb_flush_page(struct x86_cpu *c, uint64_t va);
+/* Gives t the write tag that its page may have, or takes it away. (lockstep) */
+void tlb_write_tag(struct x86_cpu *c, struct tlb_entry *t, bool give);
 /* Takes the write tags away from the translations of guest-physical page `gpa`. */
 void tlb_protect_code(struct x86_cpu *c, uint64_t gpa);
 
@@ -724,6 +734,7 @@ struct x86_system {
 	unsigned n_cpus;
 	void *priv;               /* of system.c: code page table, safepoint lock */
 	bool translates;          /* processors have a translator */
+	bool lockstep;            /* and compare it with the interpreter */
 	size_t code_cache;        /* bytes of host code for each, at most */
 	unsigned translate_after; /* times a block is interpreted before */
 	struct vec_cache *vec;    /* of vec_cache.c: host code of vector instructions */

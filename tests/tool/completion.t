@@ -47,6 +47,6 @@ t 'vm-run: where the serial line goes' run 'socket: stdio' --serial s
 t 'vm-run: a file' run "$TMP/vmlinuz" "$TMP/vml"
 t 'vm-run: nothing for a number' run '' --cpus ''
 t 'vm-run: engines are those the program knows' sh -c "$VM_RUN --help | grep -q 'auto, kvm or emulator'"
-t 'vm-run: emulators too' sh -c "$VM_RUN --help | grep -q 'translator or interpreter'"
+t 'vm-run: emulators too' sh -c "$VM_RUN --help | grep -q 'translator, interpreter, or lockstep'"
 t 'they are installed' sh -c "make -s O='$O' DESTDIR='$TMP/root' prefix=/usr install >'$TMP/log' 2>&1 && cd '$TMP/root/usr/share/bash-completion/completions' && ls vm-check vm-img vm-run"
 done_testing

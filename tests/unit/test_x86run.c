@@ -75,7 +75,7 @@ static const struct x86_ops ops = {
 
 static int setup(void **state)
 {
-	bool translate = *state;
+	bool translate = *state, lockstep = *state == &cpu;
 	struct err err;
 
 	ram = aligned_alloc(4096, RAM_SIZE);
@@ -84,6 +84,8 @@ static int setup(void **state)
 		return -1;
 	if (translate)
 		assert_int_equal(x86_system_translate(sys, 1 << 20, 1), 0);
+	if (lockstep)
+		assert_int_equal(x86_system_lockstep(sys), 0);
 	memset(ram, 0, RAM_SIZE);
 	memset(mmio, 0, sizeof(mmio));
 	cpu = x86_cpu_new(sys, 0, NULL, NULL, 0, &err);
@@ -564,7 +566,11 @@ int main(void)
 	{                                                   \
 		"translated: " #f, f, setup, teardown, &sys \
 	}
-#define BOTH(f) TEST(f), TRANSLATED(f)
+#define LOCKSTEP(f)                                       \
+	{                                                 \
+		"lockstep: " #f, f, setup, teardown, &cpu \
+	}
+#define BOTH(f) TEST(f), TRANSLATED(f), LOCKSTEP(f)
 	const struct CMUnitTest tests[] = {
 		BOTH(branches),      TEST(counted),
 		BOTH(copy_and_fill), BOTH(overlapping),

@@ -4,7 +4,7 @@ _vm_run() {
 	COMPREPLY=()
 	case $prev in
 	-e | --engine) words='auto kvm emulator' ;;
-	--emulator) words='interpreter translator' ;;
+	--emulator) words='interpreter translator lockstep' ;;
 	-n | --net) words='none user tap=' ;;
 	-f | --forward) words='tcp: udp:' ;;
 	--serial | --console | --debugcon) words='stdio none pty file: socket:' ;;

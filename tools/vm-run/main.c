@@ -269,7 +269,8 @@ int main(int argc, const char **argv)
 		cfg.cpus = o.cpus;
 		cfg.cmdline = o.append;
 		cfg.no_reboot = o.no_reboot;
-		cfg.translate = !o.emulator || !strcmp(o.emulator, "translator");
+		cfg.lockstep = o.emulator && !strcmp(o.emulator, "lockstep");
+		cfg.translate = !o.emulator || strcmp(o.emulator, "interpreter") != 0;
 		cfg.code_cache = o.code_cache;
 		cfg.timeout_ns = (uint64_t)(o.timeout * 1e9);
 		status = cli_finish(&page, start(&o, &cfg, &log, &err));

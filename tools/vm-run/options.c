@@ -115,10 +115,11 @@ static int check(struct options *o)
 				       "'--engine %s': auto, kvm or emulator is wanted",
 				       o->engine);
 	if (o->emulator && strcmp(o->emulator, "interpreter") &&
-	    strcmp(o->emulator, "translator"))
-		return cli_usage_error(
-			&page, "'--emulator %s': translator or interpreter is wanted",
-			o->emulator);
+	    strcmp(o->emulator, "translator") && strcmp(o->emulator, "lockstep"))
+		return cli_usage_error(&page,
+				       "'--emulator %s': translator, interpreter or "
+				       "lockstep is wanted",
+				       o->emulator);
 	if (o->code_cache < CODE_CACHE_MIN || o->code_cache > CODE_CACHE_MAX)
 		return cli_usage_error(&page, "--code-cache: from 1M to 1G are wanted");
 	if (!o->guest && !o->restore)
@@ -143,7 +144,7 @@ int options_parse(struct options *o, int argc, const char **argv)
 		{"cpus", 'c', POPT_ARG_STRING, NULL, OPT_CPUS, "processors (default 1)", "N"},
 		{"engine", 'e', POPT_ARG_STRING, &o->engine, 0, "auto, kvm or emulator (default auto)", "NAME"},
 		{"disk", 'd', POPT_ARG_STRING, NULL, OPT_DISK, "virtio disk; options: ro, snapshot, format=FMT, allow-external=DIR, key-file=FILE, serial=TEXT", "FILE[,OPTION...]"},
-		{"emulator", 0, POPT_ARG_STRING, &o->emulator, 0, "translator or interpreter (default translator)", "NAME"},
+		{"emulator", 0, POPT_ARG_STRING, &o->emulator, 0, "translator, interpreter, or lockstep, which compares the two (default translator)", "NAME"},
 		{"code-cache", 0, POPT_ARG_STRING, NULL, OPT_CODE_CACHE, "translated code of each processor (default 32M)", "SIZE"},
 		{"snapshot", 's', POPT_ARG_NONE, &o->snapshot, 0, "discard what the guest writes to any disk", NULL},
 		{"net", 'n', POPT_ARG_STRING, NULL, OPT_NET, "none, user or tap=IFNAME (default none)", "KIND"},

@@ -7,6 +7,7 @@
  * vCPU thread.
  */
 #include "x86/jit/jit_int.h"
+#include "x86/jit/lockstep.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -281,6 +282,17 @@ static struct jit_code *find(struct jit *j, struct block *b)
 	return jit_translate(j, b);
 }
 
+void jit_enter(struct x86_cpu *c, const struct jit_code *code)
+{
+	struct jit *j = c->jit;
+
+	c->jit_link = NULL;
+	j->n_run++;
+	((void (*)(struct x86_cpu *, const void *))j->enter)(c, code->entry);
+	if (c->jit_link)
+		c->rip = ((struct jit_link *)c->jit_link)->rip;
+}
+
 bool jit_run(struct x86_cpu *c, struct block *b)
 {
 	struct jit *j = c->jit;
@@ -291,16 +303,15 @@ bool jit_run(struct x86_cpu *c, struct block *b)
 	c->jit_skip = false;
 	if (!code)
 		return false;
+	if (unlikely(c->lockstep != NULL)) {
+		lockstep_run(c, b, code);
+		return true;
+	}
 	if (l)
 		link_to(j, l, code);
 	target_put(j, code);
-	c->jit_link = NULL;
-	j->n_run++;
-	((void (*)(struct x86_cpu *, const void *))j->enter)(c, code->entry);
-	if (c->jit_link) {
-		j->link = c->jit_link;
-		c->rip = j->link->rip;
-	}
+	jit_enter(c, code);
+	j->link = c->jit_link;
 	return true;
 }
 

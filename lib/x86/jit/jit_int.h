@@ -92,6 +92,12 @@ static inline uint8_t *jit_to_rx(const struct jit *j, const uint8_t *rw)
 	return j->rx + (rw - j->rw);
 }
 
+/*
+ * Runs translation `code` and what it is linked to; then c->rip is where to go on, and c->jit_link the
+ * jump by which it was left, if its target was not known.
+ */
+void jit_enter(struct x86_cpu *c, const struct jit_code *code);
+
 /* ---- thunk.c ---- */
 
 struct emit;
