@@ -171,7 +171,7 @@ static uint8_t vex(struct dec *d, uint8_t b)
 		d->rex &= REX_W;
 	d->bad |= map < 1 || map > 3;
 	d->map = (uint8_t)map;
-	d->i->vvvv = (uint8_t)(~v >> 3 & (d->mode == MODE_64 ? 15 : 7));
+	d->i->vvvv = ~v >> 3 & 15;
 	d->pp = v & 3;
 	d->vex_l = v >> 2 & 1;
 	d->i->flags |= I_VEX | (d->vex_l ? I_L1 : 0);
@@ -641,6 +641,8 @@ static unsigned decode(struct dec *d)
 		bind_set(d, o);
 	else
 		bind_fn(d, o);
+	if (d->mode != MODE_64) /* where no register is named all of it must be 0 */
+		i->vvvv &= 7;
 	return i->len;
 }
 

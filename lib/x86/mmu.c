@@ -211,6 +211,14 @@ static struct tlb_entry *lookup(struct x86_cpu *c, enum mmu_mode mode, uint64_t 
 
 /* ---- addresses --------------------------------------------------------------------------------- */
 
+/* Less than a page away from the address in register n. */
+static bool is_near(const struct x86_cpu *c, uint64_t va, unsigned n)
+{
+	uint64_t d = va + PAGE_SIZE - c->gpr[n];
+
+	return (in_long64(c) ? d : (uint32_t)d) < 2 * PAGE_SIZE;
+}
+
 /*
  * Does the address belong to the stack segment in 64-bit mode? Memory operands do by their base
  * register (overrides of SS do not count there); all other accesses of instructions that have no
@@ -233,11 +241,10 @@ static bool is_stack_access(struct x86_cpu *c, uint64_t va)
 			return i->seg == SEG_FLAT &&
 			       (i->base == R_OFF(X86_RSP) || i->base == R_OFF(X86_RBP));
 	}
-	if (va + PAGE_SIZE - *reg64(c, R_OFF(X86_RSP)) < 2 * PAGE_SIZE)
+	if (is_near(c, va, X86_RSP))
 		return true;
 	/* ENTER and LEAVE */
-	return (i->op == 0xc8 || i->op == 0xc9) &&
-	       va + PAGE_SIZE - *reg64(c, R_OFF(X86_RBP)) < 2 * PAGE_SIZE;
+	return (i->op == 0xc8 || i->op == 0xc9) && is_near(c, va, X86_RBP);
 }
 
 /* #GP(0) or #SS(0) when [va, va + len) is not canonical. */

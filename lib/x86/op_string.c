@@ -325,7 +325,7 @@ INLINE void repeat(struct x86_cpu *c, const struct insn *i,
 		if (n == done || (compares && !COND_z(c) == !(i->flags & I_REPNE)))
 			break;
 		if (unlikely(atomic_load_explicit(&c->request, memory_order_relaxed) &
-			     ~(uint32_t)REQ_JIT) ||
+			     ~(uint32_t)(REQ_JIT | REQ_CODE)) ||
 		    c->rflags & FL_TF) {
 			c->rip = insn_rip(c, i);
 			c->end = i + 1;

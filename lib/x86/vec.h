@@ -256,6 +256,8 @@ static inline void vec_probe_read(struct x86_cpu *c, uint64_t va, unsigned len,
 /* MMX: #UD, #NM, #MF; then x87 state is in c->xsave with TOP = 0 and all tags valid. */
 void vec_check_mmx(struct x86_cpu *c);
 void vec_enter_mmx(struct x86_cpu *c);
+/* Does it change the host's x87 state to MMX? (vec_run.c) */
+bool vec_uses_mmx(const struct vec_want *w);
 
 /* Host's MXCSR as this library and the rest of the program want it. */
 #define MXCSR_HOST  0x1f80u

@@ -234,7 +234,6 @@ unsigned vec_emit(const struct vec_want *w, uint8_t *p)
 	const struct vec_op *o = w->op;
 	int dst = destination(w);
 	struct code c = {p, 0};
-	bool mmx = false;
 
 	for (int n = 0; n < 4; n++) {
 		unsigned k = VEC_KIND(o->opr[n]);
@@ -243,7 +242,6 @@ unsigned vec_emit(const struct vec_want *w, uint8_t *p)
 			continue;
 		if (n != dst || !w->vex || (o->flags & V_RD))
 			operand_load(&c, w, k);
-		mmx |= k == K_P || k == K_Q || k == K_N;
 	}
 	if (o->flags & V_ESTR) {
 		PUT(&c, 0x49, 0x8b); /* mov rax, [] */
@@ -262,7 +260,7 @@ unsigned vec_emit(const struct vec_want *w, uint8_t *p)
 	}
 	if (o->flags & V_XMM0)
 		xmm0_store(&c, w->vex);
-	if (mmx)
+	if (vec_uses_mmx(w))
 		PUT(&c, 0x0f, 0x77); /* emms */
 	else if (w->l1)
 		PUT(&c, 0xc5, 0xf8, 0x77); /* vzeroupper */

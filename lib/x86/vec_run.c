@@ -275,7 +275,7 @@ static void want_of(const struct x86_cpu *c, const struct insn *i, struct vec_wa
 }
 
 /* CVTPI2PD from memory uses no MMX register; on AMD neither does CVTPI2PS. */
-static bool uses_mmx(const struct vec_want *w)
+bool vec_uses_mmx(const struct vec_want *w)
 {
 	const struct vec_op *v = w->op;
 
@@ -288,7 +288,7 @@ static op_fn handler_of(const struct vec_want *w, const struct vec_code_entry *e
 {
 	bool store = e->dst == K_M || e->dst == K_W || e->dst == K_E;
 
-	if (uses_mmx(w))
+	if (vec_uses_mmx(w))
 		return mmx_run;
 	if (!w->mem)
 		return w->vex ? vex_reg : sse_reg;

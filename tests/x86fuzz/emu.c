@@ -237,7 +237,16 @@ static void fill_base(void)
 	r->idtr = (struct x86_dtable){SYS_IDT, 0xfff};
 }
 
-bool fz_emu_init(bool translate)
+static void log_line(void *ctx, enum log_level level, const char *msg)
+{
+	(void)ctx;
+	(void)level;
+	printf("%s\n", msg);
+}
+
+static const struct log logger = {.emit = log_line, .level = LOG_ERROR};
+
+bool fz_emu_init(bool translate, bool lockstep)
 {
 	static struct x86_cpuid leaves[128];
 	size_t n = x86_cpuid_supported(leaves, 128);
@@ -249,9 +258,11 @@ bool fz_emu_init(bool translate)
 	memset(m.phys, 0, PHYS_SIZE);
 	map_all();
 	fill_tables();
-	m.sys = x86_system_new(&ops, NULL, NULL);
+	m.sys = x86_system_new(&ops, NULL, &logger);
 	if (m.sys && translate)
 		x86_system_translate(m.sys, 4 << 20, 1);
+	if (m.sys && lockstep)
+		x86_system_lockstep(m.sys);
 	if (m.sys)
 		m.cpu = x86_cpu_new(m.sys, 0, NULL, leaves, n, &err);
 	if (!m.cpu) {
@@ -326,7 +337,7 @@ void fz_emu_run(const struct fz_case *k, struct fz_result *r)
 		take_frame(&g, r);
 		return;
 	}
-	r->vec = why == X86_EXIT_KICK ? FZ_HANG : FZ_HANG + 1;
+	r->vec = why == X86_EXIT_KICK ? FZ_HANG : FZ_HANG + (unsigned)why;
 	r->s.rip = g.rip;
 	r->s.rflags = g.rflags;
 }

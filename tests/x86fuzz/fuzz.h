@@ -27,7 +27,7 @@ struct fz_region {
 	bool write, exec;
 };
 
-extern const struct fz_region fz_regions[FZ_N_MEM];
+extern struct fz_region fz_regions[FZ_N_MEM]; /* --blocks: code is writable */
 
 #define FZ_XSAVE 832 /* x87, SSE, AVX in the standard format */
 #define FZ_XCR0  7   /* these components */
@@ -58,10 +58,13 @@ struct fz_form {
 	bool alive; /* it was something else than #UD once */
 };
 
+#define FZ_CODE_MAX 1024 /* bytes */
+#define FZ_INSNS    64
+
 struct fz_case {
 	struct fz_form *form;
 	bool m32;
-	uint8_t code[40];
+	uint8_t code[FZ_CODE_MAX];
 	unsigned len;    /* as far as is known */
 	bool xsave;      /* of the XSAVE family: memory is to be seeded so */
 	uint64_t target; /* where the memory operand is likely to be; 0: unknown */
@@ -91,6 +94,36 @@ bool fz_make_case(struct fz_form *f, struct fz_case *k);
 const char *fz_excluded(const struct fz_case *k);
 void fz_list_excluded(void);
 
+/*
+ * Makes one instruction of `f` at `out` (15 bytes and more), whose operands are those of a block: addresses
+ * near registers that hold pointers, results in others. Returns its length; 0: not a good one.
+ */
+unsigned fz_make_insn(struct fz_form *f, uint8_t *out);
+/* An address that is likely to be interesting. */
+uint64_t fz_pick_target(void);
+
+/* ---- blocks (blockgen.c, blocks.c) -------------------------------------------------------------- */
+
+struct fz_block {
+	struct fz_case k;
+	unsigned n; /* instructions, of a few bytes or of a few instructions each */
+	uint16_t at[FZ_INSNS + 1]; /* offsets in k.code */
+};
+
+/* forms, n: of fz_forms(). */
+void fz_make_block(struct fz_block *b, struct fz_form *forms, unsigned n);
+
+struct fz_options {
+	unsigned seconds;
+	uint64_t seed, runs;
+	const char *form;
+	unsigned max_reports;
+	bool list, excluded, all, translate, lockstep, blocks, strict;
+};
+
+/* --blocks: 0 without differences, else 1. */
+int fz_blocks(const struct fz_options *o, struct fz_form *forms, unsigned n);
+
 /* ---- native.c --------------------------------------------------------------------------------- */
 
 /* Maps the regions and takes the signals. false: message on stderr. */
@@ -101,7 +134,7 @@ void fz_native_run(const struct fz_case *k, struct fz_result *r);
 /* ---- emu.c ------------------------------------------------------------------------------------- */
 
 /* translate: by the translator, from the first execution on. */
-bool fz_emu_init(bool translate);
+bool fz_emu_init(bool translate, bool lockstep);
 uint8_t *fz_emu_mem(unsigned region);
 /* Memory of `region` was changed from outside. */
 void fz_emu_touched(unsigned region);
@@ -113,6 +146,9 @@ void fz_emu_kick(void); /* from a signal handler: ends a run that hangs */
 /* Compares; prints nothing. Memory of all regions included. */
 bool fz_equal(const struct fz_case *k, const struct fz_result *n,
 	      const struct fz_result *e);
+/* Prints what differs. */
+void fz_report_state(const struct fz_case *k, const struct fz_result *n,
+		     const struct fz_result *e);
 void fz_report(const struct fz_case *k, const struct fz_result *n,
 	       const struct fz_result *e);
 void fz_disassemble(const struct fz_case *k, char *buf, size_t size);

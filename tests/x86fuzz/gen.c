@@ -306,6 +306,8 @@ static void put_vex(struct out *o, const struct fz_form *f)
 		byte(o, 0xc5);
 		byte(o, (~o->rex & 4) << 5 | vvvv << 3 | (unsigned)f->l << 2 | f->pp);
 	} else {
+		if (f->m32 && fz_one_in(4)) /* ignored there */
+			vvvv &= 7;
 		byte(o, 0xc4);
 		byte(o, (~o->rex & 7) << 5 | f->map);
 		byte(o, (unsigned)f->w << 7 | vvvv << 3 | (unsigned)f->l << 2 | f->pp);
@@ -313,8 +315,7 @@ static void put_vex(struct out *o, const struct fz_form *f)
 	byte(o, f->op);
 }
 
-/* An address that is likely to be interesting. */
-static uint64_t pick_target(void)
+uint64_t fz_pick_target(void)
 {
 	uint64_t t;
 
@@ -339,15 +340,15 @@ static uint64_t pick_target(void)
 static void gpr_fill(struct fz_case *k)
 {
 	for (unsigned n = 0; n < 16; n++) {
-		uint64_t v = fz_one_in(4) ? pick_target() : fz_int();
+		uint64_t v = fz_one_in(4) ? fz_pick_target() : fz_int();
 
 		k->in.gpr[n] = k->m32 ? (uint32_t)v : v;
 	}
 	if (fz_one_in(2)) /* string instructions */
 		k->in.gpr[X86_RCX] = fz_below(9);
 	if (fz_one_in(2)) {
-		k->in.gpr[X86_RSI] = pick_target();
-		k->in.gpr[X86_RDI] = pick_target();
+		k->in.gpr[X86_RSI] = fz_pick_target();
+		k->in.gpr[X86_RDI] = fz_pick_target();
 	}
 	k->in.gpr[X86_RSP] = FZ_STACK + FZ_PAGE + 8 * fz_below(64);
 	if (fz_one_in(12))
@@ -431,7 +432,7 @@ static void put_rest(struct out *o)
 	byte(o, modrm);
 	for (unsigned n = 0; n < 12; n++)
 		byte(o, fz_one_in(3) ? fz_below(16) : fz_below(256));
-	k->target = pick_target();
+	k->target = fz_pick_target();
 	if (k->form->map == 1 && (k->form->op == 0xae || k->form->op == 0xc7) &&
 	    k->form->enc == FZ_LEGACY)
 		xsave_case(k);
@@ -489,4 +490,70 @@ bool fz_make_case(struct fz_form *f, struct fz_case *k)
 	if (k->xsave && k->in.gpr[X86_RAX] & ~0x1full & 0xfff)
 		return false;
 	return !fz_excluded(k);
+}
+
+/* ---- instructions of blocks ------------------------------------------------------------------------- */
+
+/*
+ * Which registers are pointers: those whose number ends in 3, 5, 6 and 7. Results go to others, and the
+ * numbers of vector registers do not matter.
+ */
+static void put_operands(struct out *o)
+{
+	static const uint8_t pointers[] = {3, 5, 6, 7}, values[] = {0, 2, 0, 2, 1};
+	unsigned reg = fz_one_in(5) ? fz_below(8) : values[fz_below(5)];
+	unsigned rm = fz_one_in(8) ? fz_below(8) : values[fz_below(5)];
+	unsigned mod = fz_one_in(2) ? 3 : fz_one_in(2) ? 1 : fz_below(3);
+
+	if (mod == 3) {
+		byte(o, 0xc0 | reg << 3 | rm);
+		return;
+	}
+	rm = fz_one_in(4) ? 4 : pointers[fz_below(4)];
+	if (fz_one_in(32))
+		rm = fz_below(8);
+	byte(o, mod << 6 | reg << 3 | rm);
+	if (rm == 4) {
+		unsigned index = fz_one_in(2) ? 4 : fz_one_in(4) ? 0 : 1;
+
+		byte(o, fz_below(4) << 6 | index << 3 | pointers[fz_below(4)]);
+	}
+	if (mod == 1) {
+		byte(o, fz_one_in(2) ? 16 * fz_below(8) : fz_below(256));
+	} else if (mod == 2) {
+		uint32_t d = fz_one_in(4) ? FZ_PAGE - fz_below(80) : 8 * fz_below(64);
+
+		if (fz_one_in(2))
+			d = 0 - d;
+		for (unsigned n = 0; n < 4; n++)
+			byte(o, d >> 8 * n & 255);
+	}
+}
+
+unsigned fz_make_insn(struct fz_form *f, uint8_t *buf)
+{
+	static struct fz_case k;
+	struct out o = {.k = &k};
+	struct insn i;
+	unsigned len;
+
+	k.form = f;
+	k.m32 = f->m32;
+	k.len = 0;
+	if (f->enc == FZ_VEX)
+		put_vex(&o, f);
+	else
+		put_legacy(&o, f);
+	put_operands(&o);
+	for (unsigned n = 0; n < 8; n++)
+		byte(&o, fz_one_in(3) ? fz_below(64) : fz_below(256));
+	len = x86_decode(k.code, 15, k.m32 ? MODE_32 : MODE_64, &i);
+	if (!len || fz_excluded(&k))
+		return 0;
+	if ((i.fn == op_ud || i.fn == op_gp) && !fz_one_in(1000))
+		return 0;
+	if (i.flags & I_REL && !fz_one_in(50)) /* to anywhere */
+		return 0;
+	memcpy(buf, k.code, len);
+	return len;
 }

@@ -12,14 +12,6 @@
 #include <string.h>
 #include <time.h>
 
-struct options {
-	unsigned seconds;
-	uint64_t seed, runs;
-	const char *form;
-	unsigned max_reports;
-	bool list, excluded, all, translate;
-};
-
 struct totals {
 	uint64_t runs, differences;
 	unsigned reports;
@@ -36,32 +28,33 @@ static double now(void)
 
 static void usage(FILE *f)
 {
-	fprintf(f, "usage: x86fuzz [options]\n"
-		   "  --seconds N    run for N seconds (10)\n"
-		   "  --runs N       or for N cases\n"
-		   "  --seed N       start of the random numbers (the time)\n"
-		   "  --form NAME    only forms whose name contains NAME: "
-		   "64.vex.66.l1.0f38.98\n"
-		   "  --reports N    print at most N differences, one a form (1)\n"
-		   "  --all          do not prefer forms that are defined\n"
-		   "  --translate    compare the translator, not the interpreter\n"
-		   "  --list         list the forms, with an example each, and exit\n"
-		   "  --excluded     list what is not compared and why, and exit\n");
+	fprintf(f,
+		"usage: x86fuzz [options]\n"
+		"  --seconds N    run for N seconds (10)\n"
+		"  --runs N       or for N cases\n"
+		"  --seed N       start of the random numbers (the time)\n"
+		"  --form NAME    only forms whose name contains NAME: "
+		"64.vex.66.l1.0f38.98\n"
+		"  --reports N    print at most N differences, one a form (1)\n"
+		"  --all          do not prefer forms that are defined\n"
+		"  --translate    compare the translator, not the interpreter\n"
+		"  --lockstep     ... which compares itself with the interpreter, too\n"
+		"  --blocks       blocks of instructions, not single ones\n"
+		"  --strict       count status flags at faults that nobody reads\n"
+		"  --list         list the forms, with an example each, and exit\n"
+		"  --excluded     list what is not compared and why, and exit\n");
 }
 
-static bool parse(int argc, char **argv, struct options *o)
+static bool parse(int argc, char **argv, struct fz_options *o)
 {
-	static const struct option opts[] = {{"seconds", 1, NULL, 's'},
-					     {"runs", 1, NULL, 'r'},
-					     {"seed", 1, NULL, 'S'},
-					     {"form", 1, NULL, 'f'},
-					     {"reports", 1, NULL, 'R'},
-					     {"list", 0, NULL, 'l'},
-					     {"excluded", 0, NULL, 'x'},
-					     {"all", 0, NULL, 'a'},
-					     {"translate", 0, NULL, 't'},
-					     {"help", 0, NULL, 'h'},
-					     {0}};
+	static const struct option opts[] = {
+		{"seconds", 1, NULL, 's'},   {"runs", 1, NULL, 'r'},
+		{"seed", 1, NULL, 'S'},      {"form", 1, NULL, 'f'},
+		{"reports", 1, NULL, 'R'},   {"list", 0, NULL, 'l'},
+		{"excluded", 0, NULL, 'x'},  {"all", 0, NULL, 'a'},
+		{"translate", 0, NULL, 't'}, {"lockstep", 0, NULL, 'L'},
+		{"blocks", 0, NULL, 'b'},    {"strict", 0, NULL, 'y'},
+		{"help", 0, NULL, 'h'},      {0}};
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", opts, NULL)) >= 0) {
@@ -75,6 +68,9 @@ static bool parse(int argc, char **argv, struct options *o)
 		case 'x': o->excluded = true; break;
 		case 'a': o->all = true; break;
 		case 't': o->translate = true; break;
+		case 'L': o->lockstep = o->translate = true; break;
+		case 'b': o->blocks = true; break;
+		case 'y': o->strict = true; break;
 		case 'h': usage(stdout); exit(0);
 		default: return false;
 		}
@@ -203,7 +199,7 @@ static bool differs_again(const struct fz_case *k, struct fz_result *native,
 	return !fz_equal(k, native, emu);
 }
 
-static void run_one(struct fz_form *f, const struct options *o, struct totals *t)
+static void run_one(struct fz_form *f, const struct fz_options *o, struct totals *t)
 {
 	static struct fz_case k;
 	static struct fz_result native, emu;
@@ -239,7 +235,7 @@ static void run_one(struct fz_form *f, const struct options *o, struct totals *t
 
 int main(int argc, char **argv)
 {
-	struct options o = {
+	struct fz_options o = {
 		.seconds = 10, .seed = (uint64_t)time(NULL), .max_reports = 1};
 	struct totals t = {0};
 	struct fz_form *forms;
@@ -265,11 +261,14 @@ int main(int argc, char **argv)
 		list_forms(forms, n);
 		return 0;
 	}
-	if (!fz_native_init() || !fz_emu_init(o.translate))
+	fz_regions[0].write = o.blocks;
+	if (!fz_native_init() || !fz_emu_init(o.translate, o.lockstep))
 		return 1;
 	printf("seed %llu\n", (unsigned long long)o.seed);
 	memset(fz_native_mem(0), 0xcc, fz_regions[0].pages * FZ_PAGE);
 	memory_agree();
+	if (o.blocks)
+		return fz_blocks(&o, forms, n);
 	end = now() + o.seconds;
 	for (uint64_t run = 0; o.runs ? t.runs < o.runs : now() < end; run++)
 		run_one(pick_form(forms, n, run, o.all), &o, &t);

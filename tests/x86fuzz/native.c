@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/time.h>
 #include <ucontext.h>
@@ -35,8 +36,9 @@ static uint8_t main_fp[FRAME_MAX];
 static unsigned main_fp_size;
 static volatile unsigned run_count, last_tick, ticks;
 static uint8_t *views[FZ_N_MEM];
+static uint64_t main_fs; /* 0: cannot be restored */
 
-const struct fz_region fz_regions[FZ_N_MEM] = {
+struct fz_region fz_regions[FZ_N_MEM] = {
 	{FZ_CODE, 2, false, true},
 	{FZ_DATA, 2, true, false},
 	{FZ_RO, 1, false, false},
@@ -145,6 +147,9 @@ static void on_trap(int sig, siginfo_t *si, void *context)
 	ucontext_t *uc = context;
 
 	(void)si;
+	/* a jump into the middle of an instruction may have loaded FS */
+	if (main_fs)
+		__asm__ volatile("wrfsbase %0" : : "r"(main_fs));
 	/* the kernel leaves AC as the case had it */
 	__asm__ volatile("pushfq; andl $~0x40000, (%%rsp); popfq" : : : "memory", "cc");
 	if (phase == ENTER) {
@@ -206,8 +211,6 @@ bool fz_native_init(void)
 	struct itimerval every = {{0, 4000}, {0, 4000}};
 	static uint8_t stack[1 << 18];
 	stack_t ss = {.ss_sp = stack, .ss_size = sizeof(stack)};
-	uint16_t ds = 0x2b;
-
 	for (unsigned n = 0; n < FZ_N_MEM; n++)
 		if (!map_region(n))
 			return false;
@@ -218,8 +221,8 @@ bool fz_native_init(void)
 	sa.sa_sigaction = on_tick;
 	sigaction(SIGPROF, &sa, NULL);
 	setitimer(ITIMER_PROF, &every, NULL);
-	/* for 32-bit code; 64-bit code does not use them */
-	__asm__ volatile("mov %0, %%ds; mov %0, %%es" : : "r"(ds));
+	if (getauxval(AT_HWCAP2) & 2) /* FSGSBASE */
+		__asm__ volatile("rdfsbase %0" : "=r"(main_fs));
 	return true;
 }
 
@@ -230,6 +233,10 @@ uint8_t *fz_native_mem(unsigned region)
 
 void fz_native_run(const struct fz_case *k, struct fz_result *r)
 {
+	uint16_t ds = 0x2b;
+
+	/* for 32-bit code; 64-bit code does not use them */
+	__asm__ volatile("mov %0, %%ds; mov %0, %%es" : : "r"(ds));
 	cur_case = k;
 	cur_result = r;
 	run_count++;

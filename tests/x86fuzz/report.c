@@ -3,6 +3,8 @@
  */
 #include "fuzz.h"
 
+#include "x86/x86.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -233,6 +235,8 @@ static bool compare(const struct fz_case *k, const struct fz_result *n,
 {
 	struct diff d = {.print = print};
 
+	if (e->vec == FZ_HANG + X86_EXIT_DIFFERENCE)
+		differ(&d, "  lockstep differs\n");
 	if (host_has_more(k, n, e))
 		return true;
 	if (!fetch_or_undefined(n, e) && !fetch_or_undefined(e, n))
@@ -248,6 +252,12 @@ bool fz_equal(const struct fz_case *k, const struct fz_result *n,
 	      const struct fz_result *e)
 {
 	return compare(k, n, e, false);
+}
+
+void fz_report_state(const struct fz_case *k, const struct fz_result *n,
+		     const struct fz_result *e)
+{
+	compare(k, n, e, true);
 }
 
 void fz_report(const struct fz_case *k, const struct fz_result *n,

@@ -15,7 +15,7 @@ uint8_t lift_cc_flags(unsigned cc)
 }
 
 /* C4 and C5: as the bits of a REX prefix. */
-static bool vex_parse(const uint8_t *p, unsigned len, struct raw *r)
+static bool vex_parse(const uint8_t *p, unsigned len, bool m64, struct raw *r)
 {
 	bool three = p[0] == 0xc4;
 	uint8_t b = p[three ? 2 : 1];
@@ -30,7 +30,7 @@ static bool vex_parse(const uint8_t *p, unsigned len, struct raw *r)
 	r->w = three && b >> 7;
 	r->l1 = b >> 2 & 1;
 	r->pp = b & 3;
-	r->vvvv = ~b >> 3 & 15;
+	r->vvvv = ~b >> 3 & (m64 ? 15 : 7);
 	r->op = p[three ? 3 : 2];
 	return r->map <= 3;
 }
@@ -64,7 +64,7 @@ static bool raw_parse(const uint8_t *p, unsigned len, const struct insn *i, bool
 		case 0xc4:
 		case 0xc5:
 			if (i->flags & I_VEX)
-				return vex_parse(p + n, len - n, r);
+				return vex_parse(p + n, len - n, m64, r);
 			r->op = b;
 			return true;
 		case 0x0f:

@@ -66,7 +66,9 @@ void jt_ea(struct trans *t, const struct insn *i, unsigned size, unsigned dst)
 	unsigned base = H_SP, index = H_SP;
 
 	if (i->base == R_BLOCK) {
-		e_imm(e, dst, wrap(t, t->rip + (uint64_t)(int64_t)i->disp));
+		uint64_t a = wrap(t, t->rip + (uint64_t)(int64_t)i->disp);
+
+		e_imm(e, dst, size == 8 ? a : (uint32_t)a);
 		return;
 	}
 	if (i->base == R_ZERO && i->index == R_ZERO) {
