@@ -36,7 +36,8 @@ void cli_help(const struct cli_page *page, const struct poptOption *table)
 		else
 			help_option(o);
 	}
-	printf("\nExamples:\n%s\nSee also: man %s\n", page->examples, page->name);
+	printf("\nExamples:\n%s\nSee also: man %.*s\n", page->examples,
+	       (int)strcspn(page->name, " "), page->name); /* a tool has one page */
 }
 
 int cli_usage_error(const struct cli_page *page, const char *fmt, ...)

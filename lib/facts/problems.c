@@ -43,6 +43,17 @@ static const char *virt_name(const struct facts *f)
 	return f->vendor == VENDOR_AMD ? "AMD-V" : "VT-x";
 }
 
+/* How the outer host passes virtualization on; its processor is of the vendor that is seen here. */
+static const char *outer_step(const struct facts *f, char *buf, size_t len)
+{
+	const char *t = f->vm->nested;
+	int n = (int)strcspn(t, "@");
+
+	snprintf(buf, len, "%.*s%s%s", n, t, t[n] ? f->module : "",
+		 t[n] ? t + n + 1 : "");
+	return buf;
+}
+
 /* ---- the processor ---- */
 
 static bool find_not_x86(const struct facts *f, struct problem *p)
@@ -92,13 +103,16 @@ static bool find_no_virt(const struct facts *f, struct problem *p)
 
 static bool find_no_nesting(const struct facts *f, struct problem *p)
 {
+	char step[300];
+
 	if (!f->hypervisor || f->virt_raw != NO || f->virt_shown || !f->vm || proved(f))
 		return false;
 	TEXT(p,
 	     "this is a virtual machine (%s) and its hypervisor passes no VT-x/AMD-V "
 	     "on",
 	     f->vm->title);
-	FIX(p, "the outer host must switch nesting on: %s", f->vm->nested);
+	FIX(p, "the outer host must switch nesting on: %s",
+	    outer_step(f, step, sizeof(step)));
 	return true;
 }
 
@@ -155,6 +169,8 @@ static const char *menu(const struct facts *f)
 
 static bool find_firmware_off(const struct facts *f, struct problem *p)
 {
+	char step[300];
+
 	if (f->firmware_off != YES || f->hyperv_root || f->xen_dom0 || proved(f) ||
 	    f->wsl)
 		return false;
@@ -163,7 +179,8 @@ static bool find_firmware_off(const struct facts *f, struct problem *p)
 			return false;
 		TEXT(p, "%s is switched off by the virtual firmware of %s",
 		     virt_name(f), f->vm->title);
-		FIX(p, "the outer host must switch nesting on: %s", f->vm->nested);
+		FIX(p, "the outer host must switch nesting on: %s",
+		    outer_step(f, step, sizeof(step)));
 		return true;
 	}
 	TEXT(p, "%s is in the processor but switched off by the firmware%s",
@@ -432,6 +449,8 @@ static bool find_forbidden(const struct facts *f, struct problem *p)
 
 static bool find_interpreted(const struct facts *f, struct problem *p)
 {
+	char step[300];
+
 	if (!verdict_is(f, "slow"))
 		return false;
 	TEXT(p,
@@ -445,12 +464,14 @@ static bool find_interpreted(const struct facts *f, struct problem *p)
 	    "use the built-in emulator (vm-run does so by itself): it is faster; with "
 	    "other programs: -accel tcg%s%s",
 	    f->vm ? "\nfor full speed the outer host must switch nesting on: " : "",
-	    f->vm ? f->vm->nested : "");
+	    f->vm ? outer_step(f, step, sizeof(step)) : "");
 	return true;
 }
 
 static bool find_broken(const struct facts *f, struct problem *p)
 {
+	char step[300];
+
 	if (!verdict_is(f, "broken"))
 		return false;
 	TEXT(p, "%s",
@@ -458,7 +479,7 @@ static bool find_broken(const struct facts *f, struct problem *p)
 				: "/dev/kvm opens, but runs no guest");
 	FIX(p, "see the kernel log (dmesg | grep kvm); a newer kernel may help%s%s",
 	    f->vm ? ", or the outer host: " : "; vm-run takes the emulator",
-	    f->vm ? f->vm->nested : "");
+	    f->vm ? outer_step(f, step, sizeof(step)) : "");
 	return true;
 }
 

@@ -490,6 +490,12 @@ static int check_device(struct probe *p, struct kvm_probe_result *r, struct err 
 	for (size_t i = 0; i < ARRAY_LEN(caps); i++)
 		r->caps[i] = ioctl(p->kvm, KVM_CHECK_EXTENSION, caps[i].cap);
 	for (size_t i = 0; i < ARRAY_LEN(caps); i++) {
+		if (r->caps[i] < 0) {
+			snprintf(r->reason, sizeof(r->reason),
+				 "%s answers nonsense: no number for %s", r->device,
+				 caps[i].name);
+			return verdict(r, KVM_NONSENSE, ENOTSUP, err);
+		}
 		if (r->caps[i] > 0 || !caps[i].needed)
 			continue;
 		snprintf(r->reason, sizeof(r->reason), "%s lacks %s", r->device,
@@ -499,6 +505,16 @@ static int check_device(struct probe *p, struct kvm_probe_result *r, struct err 
 	return 0;
 }
 
+/* A machine or processor that was made just now is an open file above the device. */
+static bool is_new(const struct probe *p, int *fd)
+{
+	if (*fd > p->kvm && fcntl(*fd, F_GETFD) >= 0)
+		return true;
+	*fd = -1; /* not to be closed: it may be another's */
+	return false;
+}
+
+/* 0, -EBADFD: what it made is none, or -errno. */
 static int make_guest(struct probe *p)
 {
 	struct kvm_userspace_memory_region mem = {.memory_size = MEM_SIZE};
@@ -509,6 +525,8 @@ static int make_guest(struct probe *p)
 	p->vm = ioctl(p->kvm, KVM_CREATE_VM, 0);
 	if (p->vm < 0 || p->mem == MAP_FAILED || size < (int)sizeof(*p->run))
 		return -errno;
+	if (!is_new(p, &p->vm))
+		return -EBADFD;
 	mem.userspace_addr = (uintptr_t)p->mem;
 	if (ioctl(p->vm, KVM_SET_TSS_ADDR, 0xfffbd000ul) < 0 ||
 	    ioctl(p->vm, KVM_SET_USER_MEMORY_REGION, &mem) < 0)
@@ -516,6 +534,8 @@ static int make_guest(struct probe *p)
 	p->vcpu = ioctl(p->vm, KVM_CREATE_VCPU, 0);
 	if (p->vcpu < 0)
 		return -errno;
+	if (!is_new(p, &p->vcpu))
+		return -EBADFD;
 	p->run_size = (size_t)size;
 	p->run =
 		mmap(NULL, p->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, p->vcpu, 0);
@@ -626,7 +646,12 @@ int kvm_probe_here(struct kvm_probe_result *r, struct err *err)
 		r->stage = KVM_STAGE_MAKE;
 		rc = make_guest(&p);
 		rc = rc ? rc : give_cpuid(&p);
-		if (rc) {
+		if (rc == -EBADFD) {
+			snprintf(r->reason, sizeof(r->reason),
+				 "%s answers nonsense: the machine it made is none",
+				 r->device);
+			rc = verdict(r, KVM_NONSENSE, -rc, err);
+		} else if (rc) {
 			snprintf(r->reason, sizeof(r->reason),
 				 "%s opens, but makes no machine: %s%s", r->device,
 				 strerrordesc_np(-rc),

@@ -30,6 +30,7 @@ t '--json and --fix together' exits 2 "$check" --json --fix
 t '--require of nothing is no success' exits 2 "$check" --require ''
 t '--device of nothing' exits 2 "$check" --device ''
 t '--quiet and --json' exits 2 "$check" --quiet --json
+t 'a fact without a name to --require' exits 2 "$check" --require 64-bit,,virt
 t '--apply alone' exits 2 "$check" --apply
 t '--apply with --root' exits 2 "$check" --fix --apply --root "$TMP"
 t 'an unknown fact to --require' exits 2 "$check" --require warp-drive
@@ -39,6 +40,9 @@ t '--explain a problem' says 'SVMDIS' "$check" --explain firmware-off
 t '--explain what is both' says 'As a problem: ' "$check" --explain container
 t '--explain list' says 'interrupt-remapping' "$check" --explain list
 t 'a full disk is not success' sh -c "$check --help >/dev/full; [ \$? = 1 ]"
+t 'nor a verdict' sh -c "$check --json >/dev/full; [ \$? = 1 ]"
+t 'guest: --quiet and --json' exits 2 "$check" guest --quiet --json x
+t 'disk: a device has no format' exits 2 "$check" disk --format vdi /dev/null
 
 t 'this computer gets a verdict' one_of '0 3 4' "$check"
 t 'in words' says 'This computer runs virtual machines at full speed: ' "$check"

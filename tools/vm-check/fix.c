@@ -62,9 +62,11 @@ static int run_commands(const char *commands)
 	return WIFEXITED(st) && WEXITSTATUS(st) == 0 ? CLI_DONE : CLI_FAILED;
 }
 
+/* The status of the verdict, unless commands ran: done or failed. */
 static int apply_fixes(const struct facts *f)
 {
 	int status = CLI_DONE;
+	bool ran = false;
 
 	for (unsigned i = 0; i < f->n_problems && !status; i++) {
 		const struct problem *p = &f->problems[i];
@@ -74,18 +76,23 @@ static int apply_fixes(const struct facts *f)
 		fprintf(stderr, "%s:\n%s", p->text, p->commands);
 		if (!confirmed())
 			continue;
+		ran = true;
 		status = run_commands(p->commands);
 		if (status)
 			fprintf(stderr,
 				"vm-check: a command failed: '%s' is not mended\n",
 				p->id);
 	}
-	return status;
+	return ran ? status : (int)f->verdict;
 }
 
 int fix_run(const struct facts *f, bool apply)
 {
-	if (!apply) {
+	bool any = false;
+
+	for (unsigned i = 0; i < f->n_problems; i++)
+		any |= wants_fix(&f->problems[i]);
+	if (!apply || !any) {
 		print_fixes(f);
 		return (int)f->verdict;
 	}
@@ -145,8 +152,7 @@ int require_check(const struct facts *f, const char *list, bool quiet)
 		i = fact_find(name);
 		if (i < 0)
 			return cli_usage_error(
-				&page,
-				"'--require %s': no such fact ('--explain list')",
+				&page, "--require: no fact '%s' ('--explain list')",
 				name);
 		if (f->values[i].state == FACT_OK)
 			continue;

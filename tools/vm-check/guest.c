@@ -3,6 +3,7 @@
  * firmware and which disk controller, and what stands in the way. Main thread.
  */
 #include "guest.h"
+#include "vm-check.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -207,7 +208,7 @@ static int open_and_judge(const struct guest_options *o)
 		return cli_fail(&guest_page, &err);
 	status = judge(o, img, &err);
 	img_close(img);
-	return cli_finish(&guest_page, status);
+	return finish(&guest_page, status);
 }
 
 static int parse(struct guest_options *o, int argc, const char **argv)
@@ -215,20 +216,22 @@ static int parse(struct guest_options *o, int argc, const char **argv)
 	/* clang-format off */
 	const struct poptOption table[] = {
 		{"format", 'f', POPT_ARG_STRING, &o->format, 0, "the image's format (default: recognized)", "FMT"},
+		{"allow-external", 0, POPT_ARG_STRING, &o->external, 0, "where files that the image names may be, too (/: everywhere)", "DIR"},
 		{"json", 'j', POPT_ARG_NONE, &o->json, 0, "print everything as JSON", NULL},
 		{"quiet", 'q', POPT_ARG_NONE, &o->quiet, 0, "print nothing: the exit status is the answer", NULL},
 		{"any-machine", 0, POPT_ARG_NONE, &o->any_machine, 0, "judge for any virtual machine, not for this version of vm-run", NULL},
-		{"allow-external", 0, POPT_ARG_STRING, &o->external, 0, "where files that the image names may be, too (/: everywhere)", "DIR"},
 		{"help", 'h', POPT_ARG_NONE, NULL, 1, "print this", NULL},
 		POPT_TABLEEND,
 	};
 	/* clang-format on */
-	poptContext ctx = poptGetContext(NULL, argc, argv, table, POPT_CONTEXT_NO_EXEC);
+	/* A device is raw and names no other files. */
+	const struct poptOption *mine = o->disk ? table + 2 : table;
+	poptContext ctx = poptGetContext(NULL, argc, argv, mine, POPT_CONTEXT_NO_EXEC);
 	int opt = poptGetNextOpt(ctx), status = -1;
 	const char *arg = NULL;
 
 	if (opt == 1) {
-		cli_help(&guest_page, table);
+		cli_help(&guest_page, mine);
 		status = cli_finish(&guest_page, CLI_DONE);
 	} else if (opt < -1) {
 		status = cli_usage_error(&guest_page, "%s: %s",
@@ -239,6 +242,9 @@ static int parse(struct guest_options *o, int argc, const char **argv)
 					 o->disk ? "a device" : "an image");
 	} else if (poptGetArg(ctx)) {
 		status = cli_usage_error(&guest_page, "only one is looked at");
+	} else if (o->json && o->quiet) {
+		status = cli_usage_error(&guest_page,
+					 "only one of --json and --quiet can be given");
 	}
 	poptFreeContext(ctx);
 	return status;

@@ -86,7 +86,7 @@ int main(int argc, const char **argv)
 			status = cli_fail(&page, &err);
 		} else {
 			facts_judge(f, &snap);
-			status = cli_finish(&page, run(&o, f, &err));
+			status = finish(&page, run(&o, f, &err));
 		}
 	}
 	free(f);

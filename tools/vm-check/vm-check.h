@@ -39,4 +39,10 @@ int explain_print(const char *topic);
 /* --require: an exit status; tells what is missing on stderr. */
 int require_check(const struct facts *f, const char *list, bool quiet);
 
+/* `status`, or CLI_FAILED with a message if not all that was printed could be written. */
+static inline int finish(const struct cli_page *of, int status)
+{
+	return cli_finish(of, CLI_DONE) ? CLI_FAILED : status;
+}
+
 #endif
