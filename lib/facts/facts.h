@@ -37,7 +37,7 @@ struct fact {
 /* Where this computer lives: rows of the table in env.c, or NULL. */
 struct env {
 	const char *id, *title;
-	const char *nested; /* VM: how the outer host passes virtualization on; @: KVM's module there */
+	const char *nested; /* VM: the outer host's step; @: KVM's module there */
 	const char *device; /* container: how it passes /dev/kvm on */
 };
 
