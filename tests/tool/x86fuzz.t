@@ -24,6 +24,8 @@ t "nor do blocks of instructions$todo" \
 	$agree "$fuzz" --blocks --runs "${X86FUZZ_BLOCKS:-12000}" --seed "${X86FUZZ_SEED:-12}" --reports 3
 t "nor blocks by the translator$todo" \
 	$agree "$fuzz" --blocks --translate --runs "${X86FUZZ_BLOCKS:-12000}" --seed "${X86FUZZ_SEED:-12}" --reports 3
+t "nor, at CPL 0, the translator from the interpreter" \
+	$agree "$fuzz" --kernel --runs "${X86FUZZ_BLOCKS:-12000}" --seed "${X86FUZZ_SEED:-12}"
 t 'the same seed makes the same cases' \
 	sh -c '[ "$("$1" --runs 300 --seed 7)" = "$("$1" --runs 300 --seed 7)" ]' sh "$fuzz"
 t 'wrong usage has status 2' exits 2 "$fuzz" --nonsense

@@ -2,6 +2,7 @@
  * tests/unit/test_lockstep.c - lockstep finds translations that are wrong: bytes of their host code are
  * changed, and what the log says of it is looked at.
  */
+#include <pthread.h>
 #include <stddef.h>
 #include <stdio.h>
 
@@ -279,6 +280,47 @@ static void agreement(void **state)
 	assert_true(st.compared > 2000);
 }
 
+PROGRAM(counts,
+	"mov $10000, %r12d\n 1: addl $1, (%rbx)\n call 2f\n addl $1, 4(%rbx)\n"
+	"lea 64(%rbx), %rsi\n lea 128(%rbx), %rdi\n mov $8, %ecx\n rep movsq\n"
+	"mov $40, %ecx\n mov $1, %eax\n lea 512(%rbx), %rdi\n rep stosb\n"
+	"incq 16(%rbx)\n pushf\n pop %rax\n cli\n addl $1, 32(%rbx)\n"
+	"lock incq 24(%rbx)\n xadd %rdx, 40(%rbx)\n push %rax\n popf\n sub $1, %r12d\n"
+	"jnz 1b\n jmp 3f\n 2: addl $1, 8(%rbx)\n addl $1, 12(%rbx)\n ret\n 3:");
+
+static _Atomic bool stop;
+
+static void *notifier(void *arg)
+{
+	(void)arg;
+	while (!stop)
+		x86_irq_notify(g.cpu);
+	return NULL;
+}
+
+/* Requests of others come at every moment, and nothing is done twice or not at all. */
+static void interrupted(void **state)
+{
+	uint32_t n[8];
+	pthread_t t;
+
+	(void)state;
+	LOAD(counts);
+	stop = false;
+	assert_int_equal(pthread_create(&t, NULL, notifier, NULL), 0);
+	assert_int_equal(run(), X86_EXIT_HALT);
+	stop = true;
+	pthread_join(t, NULL);
+	assert_string_equal(text, "");
+	memcpy(n, g.ram + DATA, sizeof(n));
+	for (unsigned k = 0; k < 4; k++)
+		assert_int_equal(n[k], 10000);
+	assert_int_equal(n[4], 10000);
+	assert_int_equal(n[6], 10000);
+	memcpy(n, g.ram + DATA + 32, 4);
+	assert_int_equal(n[0], 10000);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -288,6 +330,7 @@ int main(void)
 		TEST(wild),
 		TEST(an_exception),
 		TEST(flags_of_the_block_before),
+		TEST(interrupted),
 		TEST(dead_flags),
 		TEST(once),
 		TEST(agreement),

@@ -291,7 +291,7 @@ static void registers(struct fz_case *k)
 			v = fz_one_in(3) ? fz_pick_target() : hot;
 			if (fz_one_in(2))
 				v &= ~15ull;
-			if (fz_one_in(16)) /* the block's own code */
+			if (fz_one_in(16) && !fz_kernel) /* the block's own code */
 				v = k->in.rip + fz_below(64);
 		}
 		if (low == 1)
@@ -348,7 +348,7 @@ void fz_make_block(struct fz_block *b, struct fz_form *forms, unsigned n_forms)
 			flags_used(&g);
 		else if (what < 34)
 			branch(&g);
-		else if (what < 36)
+		else if (what < 36 && !fz_kernel)
 			self_modify(&g);
 		else if (what < 45 + 12 * vectors)
 			any_form(&g);

@@ -9,6 +9,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "x86/x86.h"
+
 #ifdef HAVE_ZYDIS
 #include <Zydis/Zydis.h>
 #endif
@@ -267,4 +269,46 @@ int fz_blocks(const struct fz_options *o, struct fz_form *forms, unsigned n)
 	       (unsigned long long)faults, (unsigned long long)dead,
 	       (unsigned long long)left_out, (unsigned long long)differences);
 	return differences ? 1 : 0;
+}
+
+/* ---- CPL 0 -------------------------------------------------------------------------------------------- */
+
+int fz_kernel_blocks(const struct fz_options *o, struct fz_form *forms, unsigned n)
+{
+	static struct fz_block b;
+	static struct fz_result emu;
+	uint64_t runs = 0, ends[4] = {0};
+	double end = now() + o->seconds;
+
+	for (; o->runs ? runs < o->runs : now() < end; runs++) {
+		fz_make_block(&b, forms, n);
+		if (runs % 64 == 0) {
+			prepare(&b.k, true);
+			for (unsigned r = 1; r < FZ_N_MEM; r++)
+				memcpy(fz_emu_mem(r), before[r], region_size(r));
+			fz_emu_memory_keep();
+		}
+		fz_emu_memory_restore();
+		prepare(&b.k, false);
+		emu_restore(true);
+		fz_native_skip();
+		fz_emu_run(&b.k, &emu);
+		if (emu.vec == FZ_HANG + X86_EXIT_DIFFERENCE) {
+			printf("DIFFERENCE in block %llu\n", (unsigned long long)runs);
+			disassemble(&b.k);
+			printf("1 difference\n");
+			return 1;
+		}
+		ends[emu.vec == 3         ? 0
+		     : emu.vec < 256      ? 1
+		     : emu.vec == FZ_HANG ? 2
+					  : 3]++;
+	}
+	printf("%llu blocks at CPL 0: %llu to their end, %llu to other exceptions, "
+	       "%llu "
+	       "stopped, %llu shut down; 0 differences\n",
+	       (unsigned long long)runs, (unsigned long long)ends[0],
+	       (unsigned long long)ends[1], (unsigned long long)ends[2],
+	       (unsigned long long)ends[3]);
+	return 0;
 }

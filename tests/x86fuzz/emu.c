@@ -33,7 +33,7 @@ enum { PTE_P = 1, PTE_W = 2, PTE_U = 4, PTE_A = 0x20, PTE_D = 0x40 };
 #define PTE_NX (1ull << 63)
 
 static struct {
-	uint8_t *phys;
+	uint8_t *phys, *kept;
 	unsigned region_page[FZ_N_MEM], tables;
 	uint64_t cr3;
 	struct x86_system *sys;
@@ -284,6 +284,25 @@ void fz_emu_touched(unsigned region)
 			   fz_regions[region].pages * FZ_PAGE);
 }
 
+void fz_emu_memory_keep(void)
+{
+	if (!m.kept)
+		m.kept = aligned_alloc(FZ_PAGE, PHYS_SIZE);
+	if (!m.kept)
+		abort();
+	memcpy(m.kept, m.phys, PHYS_SIZE);
+}
+
+void fz_emu_memory_restore(void)
+{
+	for (uint64_t gpa = 0; gpa < PHYS_SIZE; gpa += FZ_PAGE) {
+		if (!memcmp(m.phys + gpa, m.kept + gpa, FZ_PAGE))
+			continue;
+		memcpy(m.phys + gpa, m.kept + gpa, FZ_PAGE);
+		x86_memory_written(m.sys, gpa, FZ_PAGE);
+	}
+}
+
 void fz_emu_kick(void)
 {
 	if (m.cpu)
@@ -321,6 +340,10 @@ void fz_emu_run(const struct fz_case *k, struct fz_result *r)
 	g.rip = k->in.rip;
 	g.rflags = k->in.rflags;
 	g.seg[X86_CS] = segment(k->m32 ? 0x23 : 0x33, k->m32 ? 0xc0fb : 0xa0fb);
+	if (fz_kernel) {
+		g.seg[X86_CS] = segment(0x10, k->m32 ? 0xc09b : 0xa09b);
+		g.seg[X86_SS] = segment(0x18, 0xc093);
+	}
 	memcpy(g.xsave, k->in.xsave, FZ_XSAVE);
 	memset(g.xsave + 512, 0, 64);
 	g.xsave[512] = 7;

@@ -99,6 +99,7 @@ void fz_list_excluded(void);
  * near registers that hold pointers, results in others. Returns its length; 0: not a good one.
  */
 unsigned fz_make_insn(struct fz_form *f, uint8_t *out);
+extern bool fz_kernel; /* cases run at CPL 0, where nothing is left out */
 /* An address that is likely to be interesting. */
 uint64_t fz_pick_target(void);
 
@@ -118,11 +119,13 @@ struct fz_options {
 	uint64_t seed, runs;
 	const char *form;
 	unsigned max_reports;
-	bool list, excluded, all, translate, lockstep, blocks, strict;
+	bool list, excluded, all, translate, lockstep, blocks, strict, kernel;
 };
 
 /* --blocks: 0 without differences, else 1. */
 int fz_blocks(const struct fz_options *o, struct fz_form *forms, unsigned n);
+/* --kernel: at CPL 0, the translator against the interpreter in lockstep. */
+int fz_kernel_blocks(const struct fz_options *o, struct fz_form *forms, unsigned n);
 
 /* ---- native.c --------------------------------------------------------------------------------- */
 
@@ -130,6 +133,8 @@ int fz_blocks(const struct fz_options *o, struct fz_form *forms, unsigned n);
 bool fz_native_init(void);
 uint8_t *fz_native_mem(unsigned region); /* writable view */
 void fz_native_run(const struct fz_case *k, struct fz_result *r);
+/* Nothing runs natively: lib/x86 began another case. */
+void fz_native_skip(void);
 
 /* ---- emu.c ------------------------------------------------------------------------------------- */
 
@@ -139,6 +144,9 @@ uint8_t *fz_emu_mem(unsigned region);
 /* Memory of `region` was changed from outside. */
 void fz_emu_touched(unsigned region);
 void fz_emu_run(const struct fz_case *k, struct fz_result *r);
+/* All of its memory as now, and back to that. */
+void fz_emu_memory_keep(void);
+void fz_emu_memory_restore(void);
 void fz_emu_kick(void); /* from a signal handler: ends a run that hangs */
 
 /* ---- report.c ---------------------------------------------------------------------------------- */

@@ -530,6 +530,8 @@ static void put_operands(struct out *o)
 	}
 }
 
+bool fz_kernel;
+
 unsigned fz_make_insn(struct fz_form *f, uint8_t *buf)
 {
 	static struct fz_case k;
@@ -548,7 +550,7 @@ unsigned fz_make_insn(struct fz_form *f, uint8_t *buf)
 	for (unsigned n = 0; n < 8; n++)
 		byte(&o, fz_one_in(3) ? fz_below(64) : fz_below(256));
 	len = x86_decode(k.code, 15, k.m32 ? MODE_32 : MODE_64, &i);
-	if (!len || fz_excluded(&k))
+	if (!len || (!fz_kernel && fz_excluded(&k)))
 		return 0;
 	if ((i.fn == op_ud || i.fn == op_gp) && !fz_one_in(1000))
 		return 0;

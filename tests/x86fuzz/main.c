@@ -40,6 +40,7 @@ static void usage(FILE *f)
 		"  --translate    compare the translator, not the interpreter\n"
 		"  --lockstep     ... which compares itself with the interpreter, too\n"
 		"  --blocks       blocks of instructions, not single ones\n"
+		"  --kernel       blocks at CPL 0, only --lockstep\n"
 		"  --strict       count status flags at faults that nobody reads\n"
 		"  --list         list the forms, with an example each, and exit\n"
 		"  --excluded     list what is not compared and why, and exit\n");
@@ -47,14 +48,21 @@ static void usage(FILE *f)
 
 static bool parse(int argc, char **argv, struct fz_options *o)
 {
-	static const struct option opts[] = {
-		{"seconds", 1, NULL, 's'},   {"runs", 1, NULL, 'r'},
-		{"seed", 1, NULL, 'S'},      {"form", 1, NULL, 'f'},
-		{"reports", 1, NULL, 'R'},   {"list", 0, NULL, 'l'},
-		{"excluded", 0, NULL, 'x'},  {"all", 0, NULL, 'a'},
-		{"translate", 0, NULL, 't'}, {"lockstep", 0, NULL, 'L'},
-		{"blocks", 0, NULL, 'b'},    {"strict", 0, NULL, 'y'},
-		{"help", 0, NULL, 'h'},      {0}};
+	static const struct option opts[] = {{"seconds", 1, NULL, 's'},
+					     {"runs", 1, NULL, 'r'},
+					     {"seed", 1, NULL, 'S'},
+					     {"form", 1, NULL, 'f'},
+					     {"reports", 1, NULL, 'R'},
+					     {"list", 0, NULL, 'l'},
+					     {"excluded", 0, NULL, 'x'},
+					     {"all", 0, NULL, 'a'},
+					     {"translate", 0, NULL, 't'},
+					     {"lockstep", 0, NULL, 'L'},
+					     {"blocks", 0, NULL, 'b'},
+					     {"strict", 0, NULL, 'y'},
+					     {"kernel", 0, NULL, 'k'},
+					     {"help", 0, NULL, 'h'},
+					     {0}};
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", opts, NULL)) >= 0) {
@@ -71,6 +79,9 @@ static bool parse(int argc, char **argv, struct fz_options *o)
 		case 'L': o->lockstep = o->translate = true; break;
 		case 'b': o->blocks = true; break;
 		case 'y': o->strict = true; break;
+		case 'k':
+			fz_kernel = o->kernel = o->lockstep = o->translate = true;
+			break;
 		case 'h': usage(stdout); exit(0);
 		default: return false;
 		}
@@ -261,12 +272,14 @@ int main(int argc, char **argv)
 		list_forms(forms, n);
 		return 0;
 	}
-	fz_regions[0].write = o.blocks;
+	fz_regions[0].write = o.blocks || o.kernel;
 	if (!fz_native_init() || !fz_emu_init(o.translate, o.lockstep))
 		return 1;
 	printf("seed %llu\n", (unsigned long long)o.seed);
 	memset(fz_native_mem(0), 0xcc, fz_regions[0].pages * FZ_PAGE);
 	memory_agree();
+	if (o.kernel)
+		return fz_kernel_blocks(&o, forms, n);
 	if (o.blocks)
 		return fz_blocks(&o, forms, n);
 	end = now() + o.seconds;

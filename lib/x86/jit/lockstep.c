@@ -20,7 +20,8 @@
 
 #include "base/mem.h"
 
-#define MAX_TRIES 4 /* until a difference is believed */
+#define MAX_TRIES     4  /* until a difference is believed */
+#define MAX_DISTURBED 64 /* and until the interpreter's result is taken without one */
 
 /* Requests that a block makes itself. */
 #define REQ_OWN ((uint32_t)(REQ_SHADOW | REQ_TRAP))
@@ -298,7 +299,9 @@ static uint32_t requests_park(struct x86_cpu *c, uint32_t *parked)
 {
 	uint32_t req = atomic_exchange(&c->request, REQ_JIT);
 
-	*parked |= req & ~(REQ_OWN | REQ_JIT);
+	req &= ~(uint32_t)REQ_JIT;
+	*parked |= req & ~REQ_OWN;
+	c->lockstep->disturbed |= req & ~REQ_OWN & ~(uint32_t)REQ_CODE;
 	return req & REQ_OWN;
 }
 
@@ -382,18 +385,32 @@ static void flags_for_translator(struct lockstep *ls)
 /* Both ways; false: they differ. */
 static bool both(struct lockstep *ls, uint32_t *parked)
 {
-	ls->unique = ls->device = ls->unmapped = false;
+	ls->unique = ls->device = ls->unmapped = ls->disturbed = false;
 	lines_forget(ls);
 	run(ls, LS_INTERPRETER, interpret, &ls->s1, parked);
 	if (ls->unique)
 		return true;
 	lines_keep(ls);
+	/*
+	 * Perhaps it was left in the middle of a REP. The translation would come further, and its stores in
+	 * lines that are not kept could not be undone.
+	 */
+	if (ls->disturbed)
+		return false;
 	undo(ls);
 	flags_for_translator(ls);
 	tags(ls, true);
 	run(ls, LS_TRANSLATOR, translated, &ls->s2, parked);
 	tags(ls, false);
 	return agree(ls);
+}
+
+/* The interpreter's result, without a comparison. */
+static bool give_up(struct lockstep *ls)
+{
+	undo(ls);
+	lines_put(ls, true);
+	return true;
 }
 
 static void done(struct lockstep *ls, bool same, const struct x86_stats *st)
@@ -425,6 +442,7 @@ void lockstep_run(struct x86_cpu *c, struct block *b, const struct jit_code *cod
 	struct lockstep *ls = c->lockstep;
 	struct x86_stats stats;
 	uint32_t parked = 0;
+	unsigned disturbed = 0;
 	bool same = false;
 
 	if (atomic_load(&c->request) & ~(uint32_t)REQ_JIT)
@@ -442,11 +460,15 @@ void lockstep_run(struct x86_cpu *c, struct block *b, const struct jit_code *cod
 	x86_fp_sync(c);
 	snap_take(c, &ls->s0);
 	requests_park(c, &parked);
-	for (unsigned n = 0; n < MAX_TRIES && !same; n++) {
-		if (n)
+	for (unsigned n = 0; n < MAX_TRIES && !same;) {
+		if (n + disturbed)
 			undo(ls);
 		stats = c->stats;
 		same = both(ls, &parked);
+		if (same || !ls->disturbed)
+			n++;
+		else if (++disturbed == MAX_DISTURBED)
+			same = ls->unique = give_up(ls);
 	}
 	if (ls->s1.raised)
 		stats.exceptions++;

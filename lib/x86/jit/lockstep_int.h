@@ -48,6 +48,7 @@ struct lockstep {
 	enum ls_phase phase;
 	bool unique;    /* it cannot be repeated: the interpreter's result stands */
 	bool device;    /* the translation did what cannot be repeated */
+	bool disturbed; /* a request came: the translation may have been left early */
 	bool unmapped;  /* translations of addresses were forgotten */
 	bool exclusive; /* other processors stand still */
 	bool differs;

@@ -110,8 +110,8 @@ void jt_gen(struct trans *t, unsigned n)
 	put_gen(t, l, reg, v, rm);
 	if (l->imm_size)
 		e8(&t->e, l->imm8);
-	field_out(t, l->f_reg, l->reg, T_B, l->reg_w);
 	field_out(t, l->f_v, l->v, t_v, l->v_w);
+	field_out(t, l->f_reg, l->reg, T_B, l->reg_w); /* MULX: the same, perhaps */
 	if (!l->mem)
 		field_out(t, l->f_rm, l->rm, T_C, l->rm_w);
 	jt_flags_after(t, n);
