@@ -10,11 +10,6 @@ if [ -e /dev/kvm ]; then
 	t 'the probe decides here within half a second' test $((($(date +%s%N) - start) / 1000000)) -lt 500
 	t 'and says why' grep -q '^verdict [0-9]: .\{20\}' "$TMP/probe"
 fi
-# What vm-check tells in the lab, where KVM is real.
-tests/kvm-lab -- "$O/vm-check" >"$TMP/check" 2>&1
-t 'vm-check: full speed in the lab' test $? = 0
-t 'and says so' says 'This computer runs virtual machines at full speed: yes' cat "$TMP/check"
-t 'and by what' says 'kvm, kvm_amd' cat "$TMP/check"
 dir=$(tests/fetch-kernel)
 kernel=$(echo "$dir"/boot/vmlinuz-*)
 tests/guest/make-initrd "$dir" "$TMP/initrd" || exit 1

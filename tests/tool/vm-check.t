@@ -74,6 +74,9 @@ assert d["status"] in (0, 3, 4) and d["full-speed"] in ("yes", "no", "only")
 assert set(d["proof"]["modes"]) == {"real", "protected", "pae", "long"}
 P
 t '--capture' one_of $status "$check" --quiet --capture "$TMP/tree"
+"$check" --capture "$TMP/tree2" >"$TMP/live"
+"$check" --root "$TMP/tree2" >"$TMP/again"
+t 'a captured tree gives the same text' cmp "$TMP/live" "$TMP/again"
 t 'a captured tree gives the same status' exits $status "$check" --quiet --root "$TMP/tree"
 "$check" --root "$TMP/tree" >"$TMP/1"
 "$check" --report --root "$TMP/tree" >"$TMP/report"
@@ -83,5 +86,15 @@ t 'a report tells no host name' sh -c "h=\$(uname -n); [ \${#h} -lt 4 ] || ! gre
 t '--capture refuses a folder that is not empty' fails 'new or empty' "$check" --capture "$TMP/tree"
 t 'output to a pipe has no colour' sh -c "! grep -q '$(printf '\033')' '$TMP/1'"
 LC_ALL=C "$check" --root "$TMP/tree" >"$TMP/ascii"
+narrow() { # no line is longer than the terminal, of those that could be broken
+	script -qc "stty cols 50; $check --root $TMP/tree" /dev/null </dev/null | tr -d '\r' | sed 's/\x1b\[[0-9;]*m//g' >"$TMP/narrow"
+	python3 -c 'import sys; l = [x for x in sys.stdin.read().splitlines() if len(x) > 50]; print(l); sys.exit(len(l) > 0)' <"$TMP/narrow" &&
+		grep -q 'vm-run takes' "$TMP/narrow"
+}
+if command -v script >/dev/null && script -qc true /dev/null </dev/null >/dev/null 2>&1; then
+	t 'a terminal of 50 columns' narrow
+else
+	skip 'a terminal of 50 columns' 'no script(1)'
+fi
 t 'an ASCII locale gets ASCII' sh -c "! LC_ALL=C grep -q '[^ -~]' '$TMP/ascii'"
 done_testing
