@@ -425,8 +425,9 @@ static void read_acs(const struct facts *f, struct fact_value *v)
 	if (!groups)
 		fact_set(v, FACT_INFO, "none");
 	else
-		fact_set(v, FACT_INFO, "%u devices in %u groups, at most %u in one",
-			 devices, groups, largest);
+		fact_set(v, FACT_INFO, "%u device%s in %u group%s, at most %u in one",
+			 devices, devices == 1 ? "" : "s", groups,
+			 groups == 1 ? "" : "s", largest);
 }
 
 static void read_cgroups(const struct facts *f, struct fact_value *v)
@@ -480,7 +481,7 @@ const struct fact facts_host[] = {
 	FACT("secure-boot", "Surroundings", "Secure Boot", read_secure_boot, "When on, unsigned modules (vboxdrv, vmmon) do not load."),
 	FACT("kernel", "Surroundings", "kernel", read_kernel, "The kernel's release."),
 	FACT("distribution", "Surroundings", "distribution", read_distro, "Decides which commands are proposed."),
-	FACT("lockdown", "Surroundings", "lockdown", read_lockdown, "When not none, model-specific registers cannot be read, not even by root."),
+	FACT("lockdown", "Surroundings", "lockdown", read_lockdown, "When not none, model-specific registers cannot be read, not even by root, and modules must be signed."),
 	FACT("mitigations", "Surroundings", "mitigations", read_mitigations, "Measures against processor flaws that cost time whenever a guest exits."),
 	FACT("other-hypervisors", "Surroundings", "also here", read_others, "Hypervisors, machine and container managers that are loaded or running."),
 	FACT("memory", "Memory", "memory", read_memory, "A guest's memory must fit in what is free."),

@@ -64,4 +64,7 @@ void fact_set(struct fact_value *v, enum fact_state state, const char *fmt, ...)
 extern const struct fact facts_cpu[], facts_lscpu[], facts_kvm[], facts_host[],
 	facts_flaws[], facts_peers[];
 
+/* The name of group `gid` in etc/group, of those that were kept. */
+bool group_name(const struct facts *f, unsigned gid, char *name, size_t len);
+
 #endif

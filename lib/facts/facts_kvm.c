@@ -53,6 +53,22 @@ static void read_nested(const struct facts *f, struct fact_value *v)
 		fact_set(v, FACT_INFO, "off (%s nested=0)", f->holder);
 }
 
+/* The device's rights, and who could get them. */
+static void tell_rights(const struct facts *f, const struct node *n,
+			struct fact_value *v)
+{
+	char group[33] = "", owner[16];
+
+	if (!group_name(f, n->gid, group, sizeof(group)))
+		snprintf(group, sizeof(group), n->gid ? "%u" : "root", n->gid);
+	snprintf(owner, sizeof(owner), n->uid ? "%u" : "root", n->uid);
+	fact_set(v, FACT_OK, "/dev/kvm, mode %04o, owner %s, group %s: for %s", n->mode,
+		 owner, group,
+		 (n->mode & 6) == 6       ? "everybody"
+		 : (n->mode & 060) == 060 ? "the members of the group"
+					  : "the owner only");
+}
+
 static void read_device(const struct facts *f, struct fact_value *v)
 {
 	const struct snap_file *file = snap_find(f->snap, "dev/kvm");
@@ -65,8 +81,7 @@ static void read_device(const struct facts *f, struct fact_value *v)
 	else if (n.type != 'c')
 		fact_set(v, FACT_MISSING, "/dev/kvm is no device");
 	else
-		fact_set(v, FACT_OK, "/dev/kvm, mode %04o, owner %u, group %u", n.mode,
-			 n.uid, n.gid);
+		tell_rights(f, &n, v);
 }
 
 static void read_access(const struct facts *f, struct fact_value *v)
@@ -224,7 +239,7 @@ const struct fact facts_kvm[] = {
 	FACT("kvm-module", "KVM", "modules", read_module, "KVM is the module kvm with kvm_intel or kvm_amd (or built in)."),
 	FACT("kvm-parameters", "KVM", "parameters", read_params, "Parameters of the vendor module, from /sys/module."),
 	FACT("nested", "KVM", "nested guests", read_nested, "May guests run virtual machines of their own? Parameter nested of the module."),
-	FACT("kvm-device", "KVM", "device", read_device, "/dev/kvm as it stands: rights, owner, group."),
+	FACT("kvm-device", "KVM", "device", read_device, "/dev/kvm as it stands: rights, owner, group, and who may open it by them."),
 	FACT("kvm-access", "KVM", "access", read_access, "Opened for reading and writing, not just looked at: containers refuse devices whose rights look fine."),
 	FACT("kvm-api", "KVM", "API version", read_api, "KVM_GET_API_VERSION: 12 since 2007."),
 	FACT("kvm-capabilities", "KVM", "capabilities", read_caps, "What vm-run's KVM engine needs, by KVM_CHECK_EXTENSION."),

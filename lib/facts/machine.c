@@ -45,6 +45,7 @@ static const uint32_t sev_msrs[] = {0xc0010010, 0xc0010131};
 static const char *const log_words[] = {
 	"kvm:", "kvm_intel", "kvm_amd", "KVM", "VMX", "SVM", "VT-d", "DMAR", "AMD-Vi", "IVRS", "Hypervisor", "SEV", "TDX",
 	"tdx", "lockdown", "vboxdrv", "vmmon", "gVisor", "feature_control", "Secure boot", "x2apic",
+	"unsigned module", "with unavailable key",
 };
 
 static const char *const programs[] = {

@@ -362,6 +362,25 @@ static bool find_no_module(const struct facts *f, struct problem *p)
 	return true;
 }
 
+/* Modules of one's own that are not signed are refused; a distribution's kvm is signed. */
+static bool find_lockdown(const struct facts *f, struct problem *p)
+{
+	const char *log = snap_text(f->snap, "vm-check/kernel-log");
+
+	if (f->holder[0] || !f->virt_shown || proved(f) || f->proof.api || !log ||
+	    (!strstr(log, "unsigned module loading is restricted") &&
+	     !strstr(log, "Loading of module with unavailable key is rejected")))
+		return false;
+	TEXT(p, "the kernel refused a module without a signature that it trusts "
+		"(lockdown, Secure Boot)");
+	FIX(p,
+	    "take %s of the distribution's own kernel; or sign the module and enroll "
+	    "the key:\nmokutil --import KEY.der, then boot again; or switch Secure "
+	    "Boot off in the firmware's set-up",
+	    f->module);
+	return true;
+}
+
 /* ---- the device ---- */
 
 static bool find_container_device(const struct facts *f, struct problem *p)
@@ -389,8 +408,7 @@ static bool find_no_device(const struct facts *f, struct problem *p)
 	return true;
 }
 
-/* The name of group `gid` in etc/group, of those that were kept. */
-static bool group_name(const struct facts *f, unsigned gid, char *name, size_t len)
+bool group_name(const struct facts *f, unsigned gid, char *name, size_t len)
 {
 	const char *t = snap_text(f->snap, "etc/group");
 
@@ -630,6 +648,7 @@ static const struct {
 	{"hyperv-root", SEV_STOP, find_hyperv, "Hyper-V runs below its root partition as well."},
 	{"busy", SEV_STOP, find_busy, "VT-x and AMD-V have one owner at a time: VirtualBox and VMware take them while their modules are in use."},
 	{"no-module", SEV_STOP, find_no_module, "The processor can, the kernel's module that uses it is not loaded."},
+	{"lockdown", SEV_STOP, find_lockdown, "With Secure Boot the kernel is locked down: it loads signed modules only."},
 	{"container", SEV_STOP, find_container_device, "A container sees only the devices it was given."},
 	{"no-device", SEV_STOP, find_no_device, "The module is there, the device node is not."},
 	{"no-permission", SEV_STOP, find_forbidden, "/dev/kvm has an owner, a group and a mode; membership in a group counts from the next login on."},
