@@ -22,8 +22,9 @@ t "nor by the translator$todo" \
 # behind it in the same block leaves other status flags in the translator now and then: not from these seeds.
 t "nor do blocks of instructions$todo" \
 	$agree "$fuzz" --blocks --runs "${X86FUZZ_BLOCKS:-12000}" --seed "${X86FUZZ_SEED:-12}" --reports 3
+# --check: the translations' host code is of the forms that it should be
 t "nor blocks by the translator$todo" \
-	$agree "$fuzz" --blocks --translate --runs "${X86FUZZ_BLOCKS:-12000}" --seed "${X86FUZZ_SEED:-12}" --reports 3
+	$agree "$fuzz" --blocks --translate --check --runs "${X86FUZZ_BLOCKS:-12000}" --seed "${X86FUZZ_SEED:-12}" --reports 3
 t "nor, at CPL 0, the translator from the interpreter" \
 	$agree "$fuzz" --kernel --runs "${X86FUZZ_BLOCKS:-12000}" --seed "${X86FUZZ_SEED:-12}"
 t 'the same seed makes the same cases' \

@@ -237,10 +237,13 @@ int fz_blocks(const struct fz_options *o, struct fz_form *forms, unsigned n)
 	static struct fz_block b;
 	static struct fz_result native, emu;
 	uint64_t runs = 0, differences = 0, faults = 0, insns = 0, left_out = 0,
-		 dead = 0;
+		 dead = 0, wrong = 0;
+	unsigned checked = 0;
 	double end = now() + o->seconds;
 
 	for (; o->runs ? runs < o->runs : now() < end; runs++) {
+		if (o->check)
+			wrong += fz_check_code(fz_emu_cpu(), &checked);
 		fz_make_block(&b, forms, n);
 		prepare(&b.k, runs % 64 == 0);
 		insns += b.n;
@@ -268,7 +271,10 @@ int fz_blocks(const struct fz_options *o, struct fz_form *forms, unsigned n)
 	       (unsigned long long)runs, (unsigned long long)insns,
 	       (unsigned long long)faults, (unsigned long long)dead,
 	       (unsigned long long)left_out, (unsigned long long)differences);
-	return differences ? 1 : 0;
+	if (o->check)
+		printf("%u translations looked through, %llu faults\n", checked,
+		       (unsigned long long)wrong);
+	return differences || wrong ? 1 : 0;
 }
 
 /* ---- CPL 0 -------------------------------------------------------------------------------------------- */

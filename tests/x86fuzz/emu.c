@@ -284,6 +284,11 @@ void fz_emu_touched(unsigned region)
 			   fz_regions[region].pages * FZ_PAGE);
 }
 
+struct x86_cpu *fz_emu_cpu(void)
+{
+	return m.cpu;
+}
+
 void fz_emu_memory_keep(void)
 {
 	if (!m.kept)

@@ -119,7 +119,7 @@ struct fz_options {
 	uint64_t seed, runs;
 	const char *form;
 	unsigned max_reports;
-	bool list, excluded, all, translate, lockstep, blocks, strict, kernel;
+	bool list, excluded, all, translate, lockstep, blocks, strict, kernel, check;
 };
 
 /* --blocks: 0 without differences, else 1. */
@@ -148,6 +148,13 @@ void fz_emu_run(const struct fz_case *k, struct fz_result *r);
 void fz_emu_memory_keep(void);
 void fz_emu_memory_restore(void);
 void fz_emu_kick(void); /* from a signal handler: ends a run that hangs */
+
+/* ---- check.c ------------------------------------------------------------------------------------- */
+
+struct x86_cpu;
+struct x86_cpu *fz_emu_cpu(void); /* emu.c */
+/* What is wrong in c's translations, told on stdout; adds their number to *n. */
+unsigned fz_check_code(const struct x86_cpu *c, unsigned *n);
 
 /* ---- report.c ---------------------------------------------------------------------------------- */
 

@@ -40,6 +40,7 @@ struct jit_code {
 	struct block *b;
 	uint64_t rip;
 	uint8_t *entry; /* executable mapping */
+	uint32_t size;  /* bytes of host code */
 	uint8_t mode;   /* enum mmu_mode */
 	struct jit_link *in;
 	struct jit_code *next_of_block, *next_of_page;

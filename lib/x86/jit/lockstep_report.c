@@ -220,7 +220,7 @@ static void tell_host_code(const struct lockstep *ls)
 {
 	const struct jit *j = ls->c->jit;
 	const uint8_t *p = j->rw + (ls->code->entry - j->rx);
-	size_t n = (size_t)(j->rw + j->used - p);
+	size_t n = ls->code->size;
 
 	TELL(ls, "  the translation is at %p:", (const void *)ls->code->entry);
 	if (n > HOST_BYTES)

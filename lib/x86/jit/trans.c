@@ -228,6 +228,7 @@ static struct jit_code *translate(struct trans *t)
 		put_side(t, &t->side[n]);
 	if (t->failed)
 		return NULL;
+	t->code->size = (uint32_t)(t->e.p - start);
 	j->used = align_up((size_t)(t->e.p - j->rw), 16);
 	t->code->entry = jit_to_rx(j, start);
 	return t->code;

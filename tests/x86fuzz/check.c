@@ -1,0 +1,151 @@
+/*
+ * x86fuzz/check.c - looks through the host code of all translations: what it accesses and where it goes must
+ * be of the few forms that the translator means (x86/jit/jit_int.h).
+ *
+ *   memory    [rsp + n] in struct x86_cpu; [rsp + r12 or r13 + n] in its TLBs; [r14 + small], where r14
+ *             holds what a look-up in the TLB gave
+ *   branches  direct, to the code cache
+ *   nothing else: no returns or indirect branches, no system calls, no privileged instructions
+ */
+#include "fuzz.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "x86/jit/jit_int.h"
+
+#ifdef HAVE_ZYDIS
+#include <Zydis/Zydis.h>
+
+#define NEAR_MAX 4096 /* bytes of a displacement from r14 */
+
+static bool memory_ok(const ZydisDecodedOperandMem *m, unsigned size)
+{
+	int64_t at = m->disp.has_displacement ? m->disp.value : 0;
+	int64_t tlbs = (int64_t)offsetof(struct x86_cpu, tlbs);
+	int64_t end = tlbs + (int64_t)sizeof(((struct x86_cpu *)0)->tlbs);
+
+	if (m->type == ZYDIS_MEMOP_TYPE_AGEN) /* LEA */
+		return true;
+	if (m->segment == ZYDIS_REGISTER_FS || m->segment == ZYDIS_REGISTER_GS)
+		return false;
+	if (m->base == ZYDIS_REGISTER_R14 && m->index == ZYDIS_REGISTER_NONE)
+		return at >= -NEAR_MAX && at <= NEAR_MAX;
+	if (m->base != ZYDIS_REGISTER_RSP)
+		return false;
+	if (m->index == ZYDIS_REGISTER_NONE)
+		return at >= 0 && at + size <= end;
+	return (m->index == ZYDIS_REGISTER_R12 || m->index == ZYDIS_REGISTER_R13) &&
+	       m->scale == 1 && at >= tlbs && at + size <= end;
+}
+
+static bool kind_ok(const ZydisDecodedInstruction *i)
+{
+	switch (i->meta.category) {
+	case ZYDIS_CATEGORY_RET:
+	case ZYDIS_CATEGORY_SYSCALL:
+	case ZYDIS_CATEGORY_SYSRET:
+	case ZYDIS_CATEGORY_SYSTEM:
+	case ZYDIS_CATEGORY_INTERRUPT:
+	case ZYDIS_CATEGORY_IO:
+	case ZYDIS_CATEGORY_IOSTRINGOP:
+	case ZYDIS_CATEGORY_STRINGOP:
+	case ZYDIS_CATEGORY_PUSH:
+	case ZYDIS_CATEGORY_POP:
+	case ZYDIS_CATEGORY_SEGOP: return false;
+	default: return !(i->attributes & ZYDIS_ATTRIB_IS_PRIVILEGED);
+	}
+}
+
+/* What is wrong with the instruction at `rx`; NULL: nothing. */
+static const char *wrong(const struct jit *j, const ZydisDecodedInstruction *i,
+			 const ZydisDecodedOperand *op, const uint8_t *rx)
+{
+	if (!kind_ok(i))
+		return "is not for translations";
+	for (unsigned n = 0; n < i->operand_count; n++) {
+		if (op[n].type == ZYDIS_OPERAND_TYPE_MEMORY) {
+			/* calls push below struct x86_cpu */
+			if (op[n].visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN &&
+			    i->meta.category == ZYDIS_CATEGORY_CALL)
+				continue;
+			if (!memory_ok(&op[n].mem, op[n].size / 8))
+				return "accesses other memory";
+		}
+		if (op[n].type == ZYDIS_OPERAND_TYPE_IMMEDIATE &&
+		    op[n].imm.is_relative) {
+			const uint8_t *to = rx + i->length + op[n].imm.value.s;
+
+			if (to < j->rx || to >= j->rx + j->used)
+				return "leaves the code";
+		}
+	}
+	if (i->meta.branch_type != ZYDIS_BRANCH_TYPE_NONE &&
+	    !(i->attributes & ZYDIS_ATTRIB_IS_RELATIVE))
+		return "goes anywhere";
+	return NULL;
+}
+
+/* AMD's processors take VPERMQ and VPERMPD without VEX.W, too. */
+static void read_code(uint8_t buf[16], const uint8_t *rw)
+{
+	memcpy(buf, rw, 16);
+	if (buf[0] == 0xc4 && (buf[1] & 31) == 3 && buf[3] <= 1)
+		buf[2] |= 0x80;
+}
+
+static unsigned check_one(const struct jit *j, const ZydisDecoder *d,
+			  const struct jit_code *code)
+{
+	const uint8_t *rx = code->entry, *end = rx + code->size;
+	unsigned bad = 0;
+
+	while (rx < end) {
+		ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
+		ZydisDecodedInstruction i;
+		const uint8_t *rw = j->rw + (rx - j->rx);
+		const char *what = "is undefined";
+		uint8_t buf[16];
+
+		read_code(buf, rw);
+		i.length = 1;
+		if (ZYAN_SUCCESS(ZydisDecoderDecodeFull(d, buf, 15, &i, op)))
+			what = wrong(j, &i, op, rx);
+		if (what && bad++ < 4) {
+			printf("host code at %p %s:", (const void *)rx, what);
+			for (unsigned n = 0; n < i.length; n++)
+				printf(" %02x", rw[n]);
+			printf("\n");
+		}
+		if (what && i.length == 1)
+			return bad;
+		rx += i.length;
+	}
+	return bad;
+}
+
+unsigned fz_check_code(const struct x86_cpu *c, unsigned *n)
+{
+	const struct jit *j = c->jit;
+	unsigned bad = 0;
+	ZydisDecoder d;
+
+	if (!j)
+		return 0;
+	ZydisDecoderInit(&d, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+	for (const struct jit_page *p = j->pages; p; p = p->next) {
+		for (const struct jit_code *k = p->codes; k; k = k->next_of_page, ++*n)
+			bad += check_one(j, &d, k);
+	}
+	return bad;
+}
+
+#else
+
+unsigned fz_check_code(const struct x86_cpu *c, unsigned *n)
+{
+	(void)c;
+	(void)n;
+	return 0;
+}
+#endif
