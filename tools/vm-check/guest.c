@@ -27,7 +27,7 @@ static const bool vm_run_has[] = {[FIRMWARE_BIOS] = false, [FIRMWARE_UEFI] = fal
 static const char *const firmwares[] = {"none", "bios", "uefi"};
 static const char *const controllers[] = {"any", "ahci", "ide", "virtio"};
 static const char *const weights[] = {"note", "problem", "stop"};
-static const char *const signs[] = {"  ", "! ", "x "};
+static const enum fact_state states[] = {FACT_INFO, FACT_WARN, FACT_MISSING};
 
 struct guest_options {
 	bool disk; /* a device: its bytes, as they are */
@@ -141,28 +141,34 @@ static void print_text(const struct guest_options *o, const struct guest_boot *b
 		       int status)
 {
 	const char *reason = vm_run_reason(o, b);
+	char line[400];
 
 	printf("System:      %s\n", b->os ? b->os->name : "not recognized");
 	printf("Firmware:    %s%s\n", firmwares[b->firmware],
 	       b->uefi && b->bios ? " (bios, too)" : "");
 	printf("Controller:  %s\n", controllers[b->controller]);
+	if (b->n || reason)
+		putchar('\n');
 	for (unsigned i = 0; i < b->n; i++) {
 		const struct boot_finding *f = &b->v[i];
-		char where[32] = "";
+		int at = 0;
 
 		if (f->number)
-			snprintf(where, sizeof(where), "partition %u: ", f->number);
-		printf("%s%s%s\n", signs[f->weight], where, f->text);
-		if (f->remedy)
-			printf("    %s\n", f->remedy);
+			at = snprintf(line, sizeof(line), "partition %u: ", f->number);
+		snprintf(line + at, sizeof(line) - (size_t)at, "%s", f->text);
+		text_item(states[f->weight], line, f->remedy);
 	}
 	if (reason)
-		printf("x %s\n", reason);
-	printf("%s in %s: %s\n", o->name,
-	       o->any_machine ? "a virtual machine" : "vm-run",
-	       status == STARTS                 ? "starts"
-	       : status == STARTS_WITH_PROBLEMS ? "starts, with problems"
-						: "does not start");
+		text_item(FACT_MISSING, reason, NULL);
+	snprintf(line, sizeof(line), "%.200s in %s: %s", o->name,
+		 o->any_machine ? "a virtual machine" : "vm-run",
+		 status == STARTS                 ? "starts"
+		 : status == STARTS_WITH_PROBLEMS ? "starts, with problems"
+						  : "does not start");
+	text_verdict(status == STARTS                 ? FACT_OK
+		     : status == STARTS_WITH_PROBLEMS ? FACT_WARN
+						      : FACT_MISSING,
+		     line);
 }
 
 static int judge(const struct guest_options *o, struct img *img, struct err *err)

@@ -90,19 +90,44 @@ static void print_fact(const struct page_style *s, const struct fact *row,
 	put_wrapped(s, v->text, INDENT);
 }
 
+static void print_item(const struct page_style *s, enum fact_state state,
+		       const char *text, const char *fix)
+{
+	const char *on = colour(s, signs[state].colour);
+
+	printf("  %s%s%s ", on, s->utf8 ? signs[state].utf8 : signs[state].ascii,
+	       *on ? "\033[0m" : "");
+	put_wrapped(s, text, 5);
+	if (!fix)
+		return;
+	printf("     %s ", s->utf8 ? "\u2192" : "=>");
+	put_wrapped(s, fix, s->utf8 ? 7 : 8);
+}
+
+void text_item(enum fact_state state, const char *text, const char *fix)
+{
+	struct page_style s = style_of_stdout();
+
+	print_item(&s, state, text, fix);
+}
+
+void text_verdict(enum fact_state state, const char *text)
+{
+	struct page_style s = style_of_stdout();
+
+	printf("\n%s%s", colour(&s, "\033[1m"), colour(&s, signs[state].colour));
+	for (const char *p = text; *p; p++) /* a file's name may be in any script */
+		putchar((unsigned char)*p < 32 || *p == 127 ? '?' : *p);
+	printf("%s\n", colour(&s, "\033[0m"));
+}
+
 static void print_problem(const struct page_style *s, const struct problem *p)
 {
 	static const enum fact_state states[] = {[SEV_INFO] = FACT_INFO,
 						 [SEV_WARN] = FACT_WARN,
 						 [SEV_STOP] = FACT_MISSING};
-	enum fact_state state = states[p->severity];
-	const char *on = colour(s, signs[state].colour);
 
-	printf("  %s%s%s ", on, s->utf8 ? signs[state].utf8 : signs[state].ascii,
-	       *on ? "\033[0m" : "");
-	put_wrapped(s, p->text, 5);
-	printf("     %s ", s->utf8 ? "\u2192" : "=>");
-	put_wrapped(s, p->fix, s->utf8 ? 7 : 8);
+	print_item(s, states[p->severity], p->text, p->fix);
 }
 
 static void print_verdict(const struct page_style *s, const struct facts *f)

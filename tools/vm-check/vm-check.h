@@ -24,6 +24,10 @@ void proof_run(struct snap *s, const char *device);
 /* The report for people, on stdout; `all`: a line for flaws that this processor does not have, too. */
 void text_print(const struct facts *f, bool all);
 
+/* A line with a sign, and what mends it (NULL: nothing); a sentence at the end. What is not printable is not printed. */
+void text_item(enum fact_state state, const char *text, const char *fix);
+void text_verdict(enum fact_state state, const char *text);
+
 /* 0 or -errno. */
 int json_print(const struct facts *f, struct err *err);
 
