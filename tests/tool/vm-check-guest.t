@@ -146,5 +146,11 @@ t 'disk: the bytes of a device as they are' exits 4 "$check" disk --any-machine 
 t 'a missing image could not be told' fails "cannot open 'nowhere'" "$check" guest nowhere
 t 'nothing is a usage error' exits 2 "$check" guest
 t 'two, too' exits 2 "$check" guest a b
+mkdir -p evil/etc
+printf 'PRETTY_NAME="Evil\033]0;x\007 Linux"\n' >evil/etc/os-release
+truncate -s 20M evil.raw && mkfs.ext4 -q -F -d evil evil.raw
+"$check" guest --any-machine evil.raw >evil.txt
+t 'a system whose name is made for terminals' grep -q 'System:      Evil.* Linux' evil.txt
+t 'does not reach them' sh -c "! LC_ALL=C grep -q '[[:cntrl:]]' evil.txt"
 t 'help' says 'will it' sh -c "$check guest --help | grep -q 'what stands in the way' && echo will it"
 done_testing

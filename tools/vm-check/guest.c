@@ -143,7 +143,9 @@ static void print_text(const struct guest_options *o, const struct guest_boot *b
 	const char *reason = vm_run_reason(o, b);
 	char line[400];
 
-	printf("System:      %s\n", b->os ? b->os->name : "not recognized");
+	printf("System:      ");
+	text_plain(b->os ? b->os->name : "not recognized");
+	putchar('\n');
 	printf("Firmware:    %s%s\n", firmwares[b->firmware],
 	       b->uefi && b->bios ? " (bios, too)" : "");
 	printf("Controller:  %s\n", controllers[b->controller]);

@@ -111,13 +111,18 @@ void text_item(enum fact_state state, const char *text, const char *fix)
 	print_item(&s, state, text, fix);
 }
 
+void text_plain(const char *text)
+{
+	for (const char *p = text; *p; p++) /* a name may be in any script */
+		putchar((unsigned char)*p < 32 || *p == 127 ? '?' : *p);
+}
+
 void text_verdict(enum fact_state state, const char *text)
 {
 	struct page_style s = style_of_stdout();
 
 	printf("\n%s%s", colour(&s, "\033[1m"), colour(&s, signs[state].colour));
-	for (const char *p = text; *p; p++) /* a file's name may be in any script */
-		putchar((unsigned char)*p < 32 || *p == 127 ? '?' : *p);
+	text_plain(text);
 	printf("%s\n", colour(&s, "\033[0m"));
 }
 

@@ -27,6 +27,7 @@ void text_print(const struct facts *f, bool all);
 /* A line with a sign, and what mends it (NULL: nothing); a sentence at the end. What is not printable is not printed. */
 void text_item(enum fact_state state, const char *text, const char *fix);
 void text_verdict(enum fact_state state, const char *text);
+void text_plain(const char *text);
 
 /* 0 or -errno. */
 int json_print(const struct facts *f, struct err *err);
