@@ -2,8 +2,9 @@
  * x86fuzz/check.c - looks through the host code of all translations: what it accesses and where it goes must
  * be of the few forms that the translator means (x86/jit/jit_int.h).
  *
- *   memory    [rsp + n] in struct x86_cpu; [rsp + r12 or r13 + n] in its TLBs; [r14 + small], where r14
- *             holds what a look-up in the TLB gave
+ *   memory    [rsp + n] in struct x86_cpu; [rsp + r12 or r13 + n] in its TLBs; [r14 + small] behind an
+ *             addition of what a TLB has to r14; [register + r14 + small] behind a load of r14
+ *             from a TLB, or from struct x86_cpu, where an earlier look-up left it
  *   branches  direct, to the code cache
  *   nothing else: no returns or indirect branches, no system calls, no privileged instructions
  */
@@ -19,7 +20,10 @@
 
 #define NEAR_MAX 4096 /* bytes of a displacement from r14 */
 
-static bool memory_ok(const ZydisDecodedOperandMem *m, unsigned size)
+/* Where r14 has what it holds from. */
+enum r14 { R14_OTHER, R14_TLB, R14_KEPT };
+
+static bool memory_ok(const ZydisDecodedOperandMem *m, unsigned size, enum r14 r14)
 {
 	int64_t at = m->disp.has_displacement ? m->disp.value : 0;
 	int64_t tlbs = (int64_t)offsetof(struct x86_cpu, tlbs);
@@ -30,7 +34,9 @@ static bool memory_ok(const ZydisDecodedOperandMem *m, unsigned size)
 	if (m->segment == ZYDIS_REGISTER_FS || m->segment == ZYDIS_REGISTER_GS)
 		return false;
 	if (m->base == ZYDIS_REGISTER_R14 && m->index == ZYDIS_REGISTER_NONE)
-		return at >= -NEAR_MAX && at <= NEAR_MAX;
+		return r14 == R14_TLB && at >= -NEAR_MAX && at <= NEAR_MAX;
+	if (m->index == ZYDIS_REGISTER_R14 && m->scale == 1)
+		return r14 == R14_KEPT;
 	if (m->base != ZYDIS_REGISTER_RSP)
 		return false;
 	if (m->index == ZYDIS_REGISTER_NONE)
@@ -57,9 +63,34 @@ static bool kind_ok(const ZydisDecodedInstruction *i)
 	}
 }
 
+static enum r14 r14_after(const ZydisDecodedInstruction *i,
+			  const ZydisDecodedOperand *op, enum r14 r14)
+{
+	const ZydisDecodedOperandMem *m = &op[1].mem;
+
+	if (!i->operand_count || op[0].type != ZYDIS_OPERAND_TYPE_REGISTER ||
+	    ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64,
+					     op[0].reg.value) != ZYDIS_REGISTER_R14 ||
+	    !(op[0].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
+		return r14;
+	if (r14 == R14_KEPT && /* the address is added */
+	    (i->mnemonic == ZYDIS_MNEMONIC_ADD ||
+	     (i->mnemonic == ZYDIS_MNEMONIC_LEA && m->index == ZYDIS_REGISTER_R14)))
+		return R14_TLB;
+	if (op[1].type != ZYDIS_OPERAND_TYPE_MEMORY || m->base != ZYDIS_REGISTER_RSP)
+		return R14_OTHER;
+	if (m->index == ZYDIS_REGISTER_NONE &&
+	    m->disp.value - (int64_t)offsetof(struct x86_cpu, seg_base) <
+		    (int64_t)sizeof(((struct x86_cpu *)0)->seg_base))
+		return R14_OTHER;
+	if (i->mnemonic == ZYDIS_MNEMONIC_ADD)
+		return R14_TLB;
+	return i->mnemonic == ZYDIS_MNEMONIC_MOV ? R14_KEPT : R14_OTHER;
+}
+
 /* What is wrong with the instruction at `rx`; NULL: nothing. */
 static const char *wrong(const struct jit *j, const ZydisDecodedInstruction *i,
-			 const ZydisDecodedOperand *op, const uint8_t *rx)
+			 const ZydisDecodedOperand *op, const uint8_t *rx, enum r14 r14)
 {
 	if (!kind_ok(i))
 		return "is not for translations";
@@ -69,7 +100,7 @@ static const char *wrong(const struct jit *j, const ZydisDecodedInstruction *i,
 			if (op[n].visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN &&
 			    i->meta.category == ZYDIS_CATEGORY_CALL)
 				continue;
-			if (!memory_ok(&op[n].mem, op[n].size / 8))
+			if (!memory_ok(&op[n].mem, op[n].size / 8, r14))
 				return "accesses other memory";
 		}
 		if (op[n].type == ZYDIS_OPERAND_TYPE_IMMEDIATE &&
@@ -98,6 +129,7 @@ static unsigned check_one(const struct jit *j, const ZydisDecoder *d,
 			  const struct jit_code *code)
 {
 	const uint8_t *rx = code->entry, *end = rx + code->size;
+	enum r14 r14 = R14_OTHER;
 	unsigned bad = 0;
 
 	while (rx < end) {
@@ -110,8 +142,9 @@ static unsigned check_one(const struct jit *j, const ZydisDecoder *d,
 		read_code(buf, rw);
 		i.length = 1;
 		if (ZYAN_SUCCESS(ZydisDecoderDecodeFull(d, buf, 15, &i, op)))
-			what = wrong(j, &i, op, rx);
-		if (what && bad++ < 4) {
+			what = wrong(j, &i, op, rx, r14);
+		r14 = r14_after(&i, op, r14);
+		if (what && !bad++) {
 			printf("host code at %p %s:", (const void *)rx, what);
 			for (unsigned n = 0; n < i.length; n++)
 				printf(" %02x", rw[n]);
