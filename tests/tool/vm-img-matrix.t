@@ -21,6 +21,7 @@ settings() {
 	vdi) echo preallocation=metadata ;;
 	vpc) echo subformat=fixed,force_size=on subformat=dynamic,force_size=on ;;
 	vhdx) echo subformat=fixed block_size=1M ;;
+	qed) echo cluster_size=4096,table_size=2 cluster_size=1M,table_size=16 ;;
 	vmdk) echo subformat=monolithicSparse subformat=monolithicFlat subformat=twoGbMaxExtentSparse \
 		subformat=twoGbMaxExtentFlat subformat=streamOptimized ;;
 	esac
