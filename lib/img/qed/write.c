@@ -125,10 +125,11 @@ static int table_own(struct qed *q, uint64_t i, uint64_t *table)
 /* A place for at most *len bytes that was given back. */
 static bool free_take(struct qed *q, uint64_t *len, uint64_t *off)
 {
-	struct qed_run *r = &q->free[q->n_free - 1];
+	struct qed_run *r;
 
 	if (!q->n_free)
 		return false;
+	r = &q->free[q->n_free - 1];
 	*off = r->off;
 	*len = min_u64(*len, r->len);
 	r->off += *len;
