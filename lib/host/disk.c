@@ -142,7 +142,7 @@ struct blk *disk_open(const struct disk_opts *o, unsigned workers, struct err *e
 	pthread_mutex_init(&d->mutex, NULL);
 	pthread_cond_init(&d->work, NULL);
 	pthread_cond_init(&d->idle, NULL);
-	if (img_open(o->path, &io, &d->img, err) < 0)
+	if ((o->open ? o->open : img_open)(o->path, &io, &d->img, err) < 0)
 		goto fail;
 	d->blk.size = img_size(d->img) & ~511ull;
 	d->blk.read_only = o->read_only;

@@ -3,6 +3,7 @@
 #define HOST_DISK_H
 
 #include "base/err.h"
+#include "img/img.h"
 #include "vm/blk.h"
 
 struct disk_opts {
@@ -14,6 +15,9 @@ struct disk_opts {
 	char *key_file; /* the passphrase of an encrypted image is in it; NULL: none */
 	char *secret; /* the passphrase; owned, wiped by disk_opts_free(). NULL: none */
 	size_t secret_len;
+	/* Opens the image; NULL: img_open(). */
+	int (*open)(const char *path, const struct img_opts *o, struct img **out,
+		    struct err *err);
 };
 
 /*

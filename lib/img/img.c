@@ -307,7 +307,6 @@ int img_temp_fd(struct err *err)
 	return fd < 0 ? err_sys(err, errno, "cannot make a temporary file") : fd;
 }
 
-/* Puts an overlay in front of *img that keeps the writes until it is closed. */
 static int add_overlay(struct img **img, struct err *err)
 {
 	/* Subclusters of 2 KiB: the guest's pages are written without copying what is around them. */
@@ -341,6 +340,17 @@ static int add_overlay(struct img **img, struct err *err)
 	return 0;
 }
 
+int img_overlay(struct img **img, struct err *err)
+{
+	int rc = add_overlay(img, err);
+
+	if (rc) {
+		img_close(*img);
+		*img = NULL;
+	}
+	return rc;
+}
+
 /* ---- public ---- */
 
 static int open_file(struct img_file *f, const char *path, const struct img_opts *opts,
@@ -348,14 +358,7 @@ static int open_file(struct img_file *f, const char *path, const struct img_opts
 {
 	int rc = open_chain(f, path, opts, NULL, out, err);
 
-	if (!rc && opts->snapshot) {
-		rc = add_overlay(out, err);
-		if (rc) {
-			img_close(*out);
-			*out = NULL;
-		}
-	}
-	return rc;
+	return rc || !opts->snapshot ? rc : img_overlay(out, err);
 }
 
 static struct img_opts effective(const struct img_opts *opts)

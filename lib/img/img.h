@@ -76,6 +76,12 @@ int img_open_pieces(int fd, const char *name, uint64_t size, struct img_piece *v
 /* Is the file recognized by its content as an image of some format (raw is none)? False also if it cannot be read. */
 bool img_fd_recognized(int fd);
 
+/*
+ * Puts an overlay in front of *img that keeps what is written until it is closed: opts->snapshot for an image that is open.
+ * 0 or -errno; *img is then closed and NULL.
+ */
+int img_overlay(struct img **img, struct err *err);
+
 /* A nameless temporary file, on disk if possible: a descriptor, or -errno. */
 int img_temp_fd(struct err *err);
 

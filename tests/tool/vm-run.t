@@ -43,6 +43,21 @@ if command -v qemu-img >/dev/null; then
 	t 'a backing file elsewhere is not opened' fails 'allow-external' $run -d "$TMP/in/over.qcow2" "$kernel"
 	t 'but with allow-external' $run -d "$TMP/in/over.qcow2,allow-external=$TMP" --dump-acpi "$TMP/acpi.ext" "$kernel"
 fi
+# What holds one disk is opened as vm-img opens it, to read or with a snapshot.
+make="python3 $(cd "$(dirname "$0")" && pwd)/packages.py"
+head -c 3M /dev/urandom >"$TMP/pack.raw"
+$make xva "$TMP/one.xva" "$TMP/pack.raw"
+$make vma "$TMP/one.vma" "$TMP/pack.raw"
+$make vma "$TMP/two.vma" "$TMP/pack.raw" "$TMP/pack.raw"
+gzip -k "$TMP/pack.raw"
+gzip -c "$TMP/one.vma" >"$TMP/one.vma.gz"
+for f in one.xva one.vma pack.raw.gz one.vma.gz; do
+	for how in ro snapshot; do
+		mkdir "$TMP/acpi.$f.$how"
+		t "$f is opened with $how" $run -d "$TMP/$f,$how" --dump-acpi "$TMP/acpi.$f.$how" "$kernel"
+	done
+done
+t 'a package of two disks is refused' fails 'package with 2 disks' $run -d "$TMP/two.vma,snapshot" "$kernel"
 t 'a missing disk' fails "cannot open '$TMP/nodisk'" $run -d "$TMP/nodisk" "$kernel"
 t 'an unknown disk option' fails "'fast'" $run -d "$TMP/noise,fast" "$kernel"
 t 'an unknown format' fails "'vhdy'" $run -d "$TMP/noise,format=vhdy" "$kernel"

@@ -6,9 +6,19 @@
 #include "base/bits.h"
 #include "cli/secret.h"
 #include "host/disk.h"
+#include "pack/openany.h"
 #include "vm-run.h"
 
 #define WORKERS 4 /* a disk */
+
+/* To read, anything that holds one disk; to write, images. */
+static int open_image(const char *path, const struct img_opts *o, struct img **out,
+		      struct err *err)
+{
+	if (!strcmp(path, "-") || !(o->read_only || o->snapshot))
+		return img_open(path, o, out, err);
+	return pack_open_image(path, o, NULL, NULL, out, err);
+}
 
 static int take_disk(const struct disk_opts *d, struct pc_config *cfg, struct err *err)
 {
@@ -26,6 +36,7 @@ static int open_disk(const struct options *o, const char *text, struct pc_config
 	struct disk_opts d;
 	int rc = disk_opts_parse(text, &d, err);
 
+	d.open = open_image;
 	d.snapshot |= o->snapshot != 0;
 	if (!rc && d.key_file)
 		rc = cli_secret_file(d.key_file, &d.secret, &d.secret_len, err);
