@@ -162,7 +162,8 @@ static void *work(void *arg)
 		if (b >= blocks)
 			continue;
 		off = b * w->block + rng(w) % w->block;
-		if (rng(w) % 4 == 0)
+		/* Other blocks are other threads'. */
+		if (rng(w) % 4 == 0 && align_down(off, 512) >= b * w->block)
 			off = align_down(off, 512);
 		if (off >= size)
 			continue;
