@@ -5,6 +5,12 @@
 #include "base/mem.h"
 #include "img/copy.h"
 
+/* More ranges of data than that are put together over the zeros between them: they take 64 MiB then. */
+#ifndef MAX_RANGES
+#define MAX_RANGES (4u << 20)
+#endif
+#define FIRST_GAP 4096
+
 static int range_add(struct img_range **v, size_t *n, size_t *size, uint64_t off,
 		     uint64_t len)
 {
@@ -29,8 +35,43 @@ static int range_add(struct img_range **v, size_t *n, size_t *size, uint64_t off
 	return 0;
 }
 
+/* Has ranges with no more than w->gap between them be one. */
+static void join(struct img_work_list *w)
+{
+	size_t n = 0;
+
+	w->data_bytes = 0;
+	for (size_t i = 0; i < w->n_data; i++) {
+		struct img_range *last = n ? &w->data[n - 1] : NULL, r = w->data[i];
+
+		if (last && r.off - (last->off + last->len) <= w->gap)
+			last->len = r.off + r.len - last->off;
+		else
+			w->data[n++] = r;
+	}
+	w->n_data = n;
+	for (size_t i = 0; i < n; i++)
+		w->data_bytes += w->data[i].len;
+}
+
+/* The same, until there are few enough. Zeros that are read are found again when they are copied. */
+static void coarsen(struct img_work_list *w)
+{
+	while (w->n_data >= MAX_RANGES / 2) {
+		w->gap = w->gap ? w->gap * 2 : FIRST_GAP;
+		join(w);
+	}
+}
+
 static int add(struct img_work_list *w, bool zero, uint64_t off, uint64_t len)
 {
+	struct img_range *last = w->n_data ? &w->data[w->n_data - 1] : NULL;
+
+	if (!zero && w->gap && last && off - (last->off + last->len) <= w->gap) {
+		w->data_bytes += off + len - (last->off + last->len);
+		last->len = off + len - last->off;
+		return 0;
+	}
 	if (zero)
 		return range_add(&w->zero, &w->n_zero, &w->zero_size, off, len);
 	w->data_bytes += len;
@@ -56,6 +97,8 @@ static int add_image(struct img_work_list *w, struct img *img, bool top_only,
 		if (rc)
 			return err_set(err, ENOMEM, "no memory for the map of '%s'",
 				       img_path(img));
+		if (!top_only && w->n_data >= MAX_RANGES)
+			coarsen(w);
 	}
 	w->size += img_size(img);
 	return 0;
