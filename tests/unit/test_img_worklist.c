@@ -58,7 +58,7 @@ static void check(const struct img_work_list *w, unsigned n, uint64_t step)
 static void list(unsigned n, uint64_t step, struct img_work_list *w)
 {
 	struct img *img = disk(n, step);
-	struct img_source src = {&img, 1};
+	struct img_source src = {.img = &img, .n = 1};
 	struct err err;
 
 	assert_int_equal(img_work_list(&src, false, w, &err), 0);
