@@ -27,7 +27,7 @@ struct img_work_list {
 	struct img_range *data, *zero;
 	size_t n_data, n_zero, data_size, zero_size;
 	uint64_t data_bytes, size; /* of all data; of all images together */
-	bool chosen; /* what is in no range becomes zeros, even if there is data */
+	bool chosen;  /* what is in no range becomes zeros, even if there is data */
 	uint64_t gap; /* there were too many ranges: zeros up to this count as data */
 };
 
