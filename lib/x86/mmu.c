@@ -22,6 +22,7 @@ static void entry_clear(struct tlb_entry *t)
 static void flush_kind(struct x86_cpu *c, unsigned kind)
 {
 	lockstep_unmap(c);
+	c->jit_stale = true;
 	for (unsigned m = 0; m < MMU_MODES; m++) {
 		for (unsigned n = 0; n < TLB_SIZE / 64; n++) {
 			uint64_t used = c->tlb_used[m][kind][n];
@@ -72,6 +73,7 @@ void tlb_flush_page(struct x86_cpu *c, uint64_t va)
 	unsigned half = va >> 63;
 
 	lockstep_unmap(c);
+	c->jit_stale = true;
 	va &= PAGE_MASK;
 	for (unsigned m = 0; m < MMU_MODES; m++) {
 		struct tlb_entry *t = &c->tlbs[m][(va >> 12) & (TLB_SIZE - 1)];
@@ -85,6 +87,7 @@ void tlb_flush_page(struct x86_cpu *c, uint64_t va)
 
 void tlb_protect_code(struct x86_cpu *c, uint64_t gpa)
 {
+	c->jit_stale = true;
 	gpa &= PAGE_MASK;
 	for (unsigned m = 0; m < MMU_MODES; m++) {
 		for (unsigned n = 0; n < TLB_SIZE / 64; n++) {

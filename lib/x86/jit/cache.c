@@ -149,7 +149,7 @@ static void link_to(struct jit *j, struct jit_link *l, struct jit_code *to)
 	const struct jit_code *from = l->from;
 	uint64_t gpa = page_of(to->b);
 
-	if (l->to || l->rip != to->rip || from->mode != to->mode ||
+	if (l->to || l->rip != to->rip || l->solo != to->solo || from->mode != to->mode ||
 	    (from->b->key ^ to->b->key) & ((1u << BLOCK_KEY_BITS) - 1))
 		return;
 	if (!l->gpa && gpa != page_of(from->b))
@@ -267,19 +267,20 @@ static bool may_translate(const struct x86_cpu *c, const struct block *b)
 	       (mode == BLOCK_64 || mode == BLOCK_32_FLAT);
 }
 
-static struct jit_code *find(struct jit *j, struct block *b)
+static struct jit_code *find(struct jit *j, struct block *b, bool solo)
 {
 	struct x86_cpu *c = j->c;
 	struct jit_code *code = b->jit;
 
 	for (; code; code = code->next_of_block) {
-		if (code->rip == c->rip && code->mode == c->mmu_mode)
+		if (code->rip == c->rip && code->mode == c->mmu_mode &&
+		    code->solo == solo)
 			return code;
 	}
 	if (!may_translate(c, b) || ++b->hot < c->sys->translate_after)
 		return NULL;
 	b->hot = 0;
-	return jit_translate(j, b);
+	return jit_translate(j, b, solo);
 }
 
 void jit_enter(struct x86_cpu *c, const struct jit_code *code)
@@ -296,8 +297,14 @@ void jit_enter(struct x86_cpu *c, const struct jit_code *code)
 bool jit_run(struct x86_cpu *c, struct block *b)
 {
 	struct jit *j = c->jit;
-	struct jit_code *code = c->jit_skip ? NULL : find(j, b);
-	struct jit_link *l = j->link;
+	bool solo = j->link && j->link->solo && j->link->rip == c->rip;
+	struct jit_code *code;
+	struct jit_link *l;
+
+	if (unlikely(c->lockstep != NULL))
+		solo = lockstep_solo(c->lockstep);
+	code = c->jit_skip ? NULL : find(j, b, solo);
+	l = j->link; /* NULL if everything was just forgotten */
 
 	j->link = NULL;
 	c->jit_skip = false;
@@ -309,7 +316,8 @@ bool jit_run(struct x86_cpu *c, struct block *b)
 	}
 	if (l)
 		link_to(j, l, code);
-	target_put(j, code);
+	if (!solo)
+		target_put(j, code);
 	jit_enter(c, code);
 	j->link = c->jit_link;
 	return true;

@@ -28,6 +28,7 @@ struct jit_link {
 	uint8_t *rel;  /* the jump's displacement, in the writable mapping */
 	uint8_t *gpa;  /* the number to compare the TLB with; NULL: same page */
 	uint8_t *away; /* where the jump goes when the target is not known */
+	bool solo;     /* to a translation without groups (trans_mem.c) */
 	struct jit_code *from;
 	struct jit_code *to;      /* NULL: not linked */
 	struct jit_link *next_in; /* of those with the same target */
@@ -42,6 +43,7 @@ struct jit_code {
 	uint8_t *entry; /* executable mapping */
 	uint32_t size;  /* bytes of host code */
 	uint8_t mode;   /* enum mmu_mode */
+	bool solo;
 	struct jit_link *in;
 	struct jit_code *next_of_block, *next_of_page;
 };
@@ -115,7 +117,7 @@ void jit_make_fp(struct jit *j, struct emit *e);
 
 /* ---- trans.c ---- */
 
-/* Translates b at c->rip. NULL: no room, or not for the translator. */
-struct jit_code *jit_translate(struct jit *j, struct block *b);
+/* Translates b at c->rip; solo: without groups. NULL: no room, or not for the translator. */
+struct jit_code *jit_translate(struct jit *j, struct block *b, bool solo);
 
 #endif

@@ -486,6 +486,56 @@ static void lift_map1(const struct insn *i, const struct raw *r, struct lift *l)
 	}
 }
 
+static unsigned bit_of(unsigned n, bool high)
+{
+	return 1u << (high ? n & 3 : n);
+}
+
+/* Registers that are not in modrm. */
+static unsigned implied_writes(const struct lift *l)
+{
+	unsigned ax = 1u << X86_RAX, dx = 1u << X86_RDX;
+
+	switch (l->kind) {
+	case L_DIV:
+	case L_PLAIN: return ax | dx;
+	case L_PUSH:
+	case L_PUSH_IMM:
+	case L_POP: return 1u << X86_RSP;
+	case L_LEAVE: return 1u << X86_RSP | 1u << X86_RBP;
+	case L_X87: return ax; /* FNSTSW AX */
+	case L_GEN: return l->map == 3 ? 1u << X86_RCX : 0; /* PCMPISTRI */
+	case L_OP:
+		if (!l->map && (l->op == 0xf6 || l->op == 0xf7) && l->digit &&
+		    l->reg >= 4)
+			return ax | dx;
+		return l->map && (l->op == 0xb0 || l->op == 0xb1) ? ax : 0;
+	default: return 0;
+	}
+}
+
+unsigned lift_writes(const struct lift *l)
+{
+	unsigned res = implied_writes(l);
+
+	switch (l->kind) {
+	case L_MOV_IMM:
+	case L_BSWAP:
+	case L_POP: return res | 1u << l->rm;
+	case L_LEA: return res | 1u << l->reg;
+	case L_OP:
+	case L_GEN: break;
+	default: return res;
+	}
+	if (l->reg_w && !l->digit)
+		res |= bit_of(l->reg, l->reg_high);
+	if (l->rm_w && !l->mem)
+		res |= bit_of(l->rm, l->rm_high);
+	if (l->v_w)
+		res |= 1u << l->v;
+	return res;
+}
+
 void lift_insn(const struct insn *i, const uint8_t *p, bool m64, struct lift *l)
 {
 	struct raw r;

@@ -103,6 +103,9 @@ void lift_gpr(const struct insn *i, const struct raw *r, bool m64, struct lift *
 void lift_vec(const struct insn *i, const struct raw *r, bool m64, struct lift *l);
 void lift_x87(const struct insn *i, const struct raw *r, struct lift *l);
 
+/* The general registers that it may write, as bits; what ends a block is not asked for. */
+unsigned lift_writes(const struct lift *l);
+
 /* The flags that condition cc (0-15) reads. */
 uint8_t lift_cc_flags(unsigned cc);
 

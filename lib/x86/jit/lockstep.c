@@ -281,9 +281,11 @@ static void interpret(struct lockstep *ls)
 static void translated(struct lockstep *ls)
 {
 	struct x86_cpu *c = ls->c;
+	const struct jit_link *link;
 
 	jit_enter(c, ls->code);
-	if (!c->jit_skip)
+	link = c->jit_link;
+	if (!c->jit_skip && !(link && link->solo))
 		return;
 	c->jit_skip = false;
 	for (unsigned n = 0; n < ls->b->n; n++) {
@@ -492,6 +494,12 @@ struct lockstep *lockstep_new(struct x86_cpu *c)
 	if (ls)
 		ls->c = c;
 	return ls;
+}
+
+/* Translations without groups are tried, too. */
+bool lockstep_solo(const struct lockstep *ls)
+{
+	return (ls->compared & 7) == 7;
 }
 
 void lockstep_free(struct lockstep *ls)

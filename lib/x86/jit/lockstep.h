@@ -24,6 +24,8 @@ void lockstep_free(struct lockstep *ls);
  */
 void lockstep_run(struct x86_cpu *c, struct block *b, const struct jit_code *code);
 
+/* Is the next block to run by its translation without groups of accesses? */
+bool lockstep_solo(const struct lockstep *ls);
 /* Has a difference stopped the processor? */
 bool lockstep_differs(const struct lockstep *ls);
 void lockstep_stats(const struct lockstep *ls, struct x86_stats *st);

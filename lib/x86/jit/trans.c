@@ -137,6 +137,7 @@ static bool put_interpreted(struct trans *t, unsigned n)
 	jt_flags_keep(t, LF_ALL);
 	jt_interp(t, n);
 	t->flags = FL_AT_MEM;
+	t->at_a = -1;
 	if (t->b->insn[n].flags & I_STOP)
 		return false;
 	jt_fp_check(t, n + 1);
@@ -176,11 +177,11 @@ static bool put_insn(struct trans *t, unsigned n)
 	case L_JMP:
 	case L_END:
 		jt_flags_keep(t, t->taken[n]);
-		jt_exit(t, rip, n);
+		jt_exit(t, rip, n, false);
 		return false;
 	case L_CALL:
 		jt_push_return(t, n);
-		jt_exit(t, rip, n);
+		jt_exit(t, rip, n, false);
 		return false;
 	case L_JMP_IND: jt_jump_ind(t, n); return false;
 	case L_CALL_IND: jt_call_indirect(t, n); return false;
@@ -189,18 +190,44 @@ static bool put_insn(struct trans *t, unsigned n)
 	}
 }
 
+/* Instruction n by the interpreter, while a group is in use: it may end that. */
+static void put_side_stale(struct trans *t, unsigned n)
+{
+	const struct insn *i = &t->b->insn[n];
+	struct emit *e = &t->e;
+	uint8_t *fresh;
+
+	e_rm(e, 1, 0xc6, 0, rm_cpu(CPU_OFF(jit_stale)));
+	e8(e, 0);
+	jt_interp(t, n);
+	e_rm(e, 1, 0x80, 7, rm_cpu(CPU_OFF(jit_stale))); /* cmp */
+	e8(e, 0);
+	fresh = e_jcc(e, CC_Z);
+	jt_exit(t, wrap(t, t->rip + i->off + i->len), n, false);
+	e_patch(fresh, e->p);
+}
+
 static void put_side(struct trans *t, const struct side *s)
 {
+	const struct insn *i = &t->b->insn[s->n];
+
 	e_patch(s->from, t->e.p);
 	jt_x87_note(t, s->x87);
 	switch (s->kind) {
 	case SIDE_EXIT:
 		if (s->save_flags)
 			jt_save(t);
-		jt_exit(t, s->rip, s->n);
+		jt_exit(t, s->rip, s->n, false);
+		return;
+	case SIDE_SOLO:
+		jt_interp(t, s->n);
+		jt_exit(t, wrap(t, t->rip + i->off + i->len), s->n, true);
 		return;
 	case SIDE_INTERP:
-		jt_interp(t, s->n);
+		if (jt_grouped(t, s->n))
+			put_side_stale(t, s->n);
+		else
+			jt_interp(t, s->n);
 		jt_fp_get(t, s->n + 1u);
 		break;
 	case SIDE_FP: jt_fp_get(t, s->n); break;
@@ -216,9 +243,10 @@ static struct jit_code *translate(struct trans *t)
 	uint8_t *start = j->rw + j->used;
 
 	first_pass(t);
+	jt_groups(t);
 	t->e.p = start;
 	t->flags = FL_AT_MEM;
-	t->x87 = -1;
+	t->x87 = t->at_a = -1;
 	jt_fp_check(t, 0);
 	for (unsigned n = 0; n <= t->b->n; n++) {
 		if (!put_insn(t, n))
@@ -234,9 +262,10 @@ static struct jit_code *translate(struct trans *t)
 	return t->code;
 }
 
-struct jit_code *jit_translate(struct jit *j, struct block *b)
+struct jit_code *jit_translate(struct jit *j, struct block *b, bool solo)
 {
-	struct trans t = {.j = j, .c = j->c, .b = b, .rip = j->c->rip};
+	struct trans t = {
+		.j = j, .c = j->c, .b = b, .rip = j->c->rip, .solo = solo};
 	struct jit_page *page;
 
 	if (j->size - j->used < CODE_MAX)
@@ -251,6 +280,7 @@ struct jit_code *jit_translate(struct jit *j, struct block *b)
 	t.code->b = b;
 	t.code->rip = t.rip;
 	t.code->mode = j->c->mmu_mode;
+	t.code->solo = solo;
 	if (!translate(&t))
 		return NULL;
 	t.code->next_of_block = b->jit;

@@ -24,7 +24,7 @@ static void put_cmp_cpu(struct trans *t, int32_t off, uint64_t v)
 	e_rm(&t->e, 8, 0x39, T_B, rm_cpu(off));
 }
 
-void jt_exit(struct trans *t, uint64_t rip, unsigned n)
+void jt_exit(struct trans *t, uint64_t rip, unsigned n, bool solo)
 {
 	uint64_t here = wrap(t, t->rip + t->b->insn[n].off);
 	struct jit_link *l = jit_alloc(t->j, sizeof(*l));
@@ -38,6 +38,7 @@ void jt_exit(struct trans *t, uint64_t rip, unsigned n)
 	}
 	l->rip = rip;
 	l->from = t->code;
+	l->solo = solo;
 	if (rip <= here) {
 		e_rm(e, 4, 0xf7, 0, rm_cpu(CPU_OFF(request)));
 		e32(e, ~(uint32_t)REQ_JIT);
@@ -115,24 +116,22 @@ static void put_jump_indirect(struct trans *t)
 }
 
 /* The target of an indirect branch into T_B. */
-static struct probe put_target(struct trans *t, unsigned n)
+static void put_target(struct trans *t, unsigned n)
 {
 	const struct lift *l = &t->l[n];
-	struct probe p = {0};
+	struct mem_op a = {0};
 
 	jt_flags_keep(t, LF_ALL);
 	if (l->mem) {
-		p = jt_operand(t, n, t->word, false);
-		e_rm(&t->e, t->word, 0x8b, T_B, rm_ptr());
+		a = jt_access(t, n, t->word, false, 0);
+		e_rm(&t->e, t->word, 0x8b, T_B, a.rm);
 	} else if (in_memory(l->rm)) {
 		e_load(&t->e, t->word, T_B, gpr_at(l->rm));
 	} else {
 		e_mov(&t->e, t->word, T_B, host_of[l->rm]);
 	}
 	put_check_canonical(t, n);
-	if (l->mem)
-		jt_probe_done(t, p);
-	return p;
+	jt_access_done(t, a);
 }
 
 void jt_jump_ind(struct trans *t, unsigned n)
@@ -146,19 +145,19 @@ void jt_push_return(struct trans *t, unsigned n)
 	const struct insn *i = &t->b->insn[n];
 	uint64_t ret = wrap(t, t->rip + i->off + i->len);
 	struct emit *e = &t->e;
-	struct probe p;
+	struct mem_op a;
 
 	jt_flags_keep(t, LF_ALL);
-	p = jt_push_probe(t, n);
+	a = jt_stack(t, n, X86_RSP, -(int32_t)t->word, true);
 	if (t->word == 4 || ret == (uint64_t)(int64_t)(int32_t)ret) {
-		e_rm(e, t->word, 0xc7, 0, rm_ptr());
+		e_rm(e, t->word, 0xc7, 0, a.rm);
 		e32(e, (uint32_t)ret);
 	} else {
 		e_imm(e, T_B, ret);
-		e_rm(e, 8, 0x89, T_B, rm_ptr());
+		e_rm(e, 8, 0x89, T_B, a.rm);
 	}
 	jt_sp_add(t, -(int32_t)t->word);
-	jt_probe_done(t, p);
+	jt_access_done(t, a);
 }
 
 void jt_call_indirect(struct trans *t, unsigned n)
@@ -173,14 +172,13 @@ void jt_call_indirect(struct trans *t, unsigned n)
 void jt_ret(struct trans *t, unsigned n)
 {
 	struct emit *e = &t->e;
-	struct probe p;
+	struct mem_op a;
 
 	jt_flags_keep(t, LF_ALL);
-	e_mov(e, t->word, T_A, G_SP);
-	p = jt_probe(t, n, t->word, false);
-	e_rm(e, t->word, 0x8b, T_B, rm_ptr());
+	a = jt_stack(t, n, X86_RSP, 0, false);
+	e_rm(e, t->word, 0x8b, T_B, a.rm);
 	put_check_canonical(t, n);
 	jt_sp_add(t, t->word + (int32_t)t->b->insn[n].imm);
 	put_jump_indirect(t);
-	jt_probe_done(t, p);
+	jt_access_done(t, a);
 }

@@ -22,6 +22,7 @@ enum flags_at {
 struct side {
 	enum side_kind {
 		SIDE_INTERP, /* the interpreter does instruction n; then `back` */
+		SIDE_SOLO,   /* the same; then a translation without groups */
 		SIDE_EXIT,   /* to `rip` */
 		SIDE_FP, /* gets what instruction n and those behind need; then `back` */
 	} kind;
@@ -31,6 +32,20 @@ struct side {
 	bool load_flags, save_flags;
 	int8_t x87; /* instruction whose pointers are not stored yet; -1: none */
 	uint64_t rip;
+};
+
+/*
+ * Accesses to [base + displacement] with the same base, whose page is looked up once: before the first
+ * of them, for the bytes from lo to hi. What is added to such an address to get the host's is in
+ * c->jit_group meanwhile.
+ */
+struct group {
+	uint8_t base;        /* guest register */
+	uint8_t first, last; /* instructions */
+	uint8_t n;           /* accesses */
+	bool write;
+	uint8_t align, rest; /* address bits `align` of some are those of displacement `rest` */
+	int32_t lo, hi;      /* from where the base points at the first access */
 };
 
 #define SIDES_MAX (BLOCK_MAX * 3)
@@ -55,6 +70,10 @@ struct trans {
 	uint8_t live[BLOCK_MAX + 1];  /* flags needed behind the instruction */
 	uint8_t taken[BLOCK_MAX + 1]; /* and at the target of its branch */
 	uint8_t fp[BLOCK_MAX + 2]; /* enum lift_fp: of this one and those behind it */
+	bool solo;                    /* without groups */
+	struct group group[JIT_GROUPS];
+	int8_t group_of[BLOCK_MAX + 1]; /* of an instruction's access; -1: none */
+	int8_t at_a;                    /* the group whose addend is in T_A, -1: none */
 	bool failed;
 };
 
@@ -91,25 +110,34 @@ struct side *jt_side_add(struct trans *t, enum side_kind kind, uint8_t *from,
 /* The instruction is done: here the slow path comes back. */
 void jt_side_done(struct trans *t, struct side *s);
 
-/* ---- trans_op.c ---- */
+/* ---- trans_mem.c ---- */
 
-/* Where an access's slow path begins; what it returns to is told by jt_probe_done(). */
-struct probe {
+/* An access to memory that can be done now: its operand, and its slow path if it has one. */
+struct mem_op {
 	struct side *s;
+	struct host_rm rm;
 };
 
-/* T_A: linear address, becomes the host's. */
-struct probe jt_probe(struct trans *t, unsigned n, unsigned size, bool write);
-void jt_probe_done(struct trans *t, struct probe p);
+/* Finds the groups. After the first pass. */
+void jt_groups(struct trans *t);
+/* Is a group in use behind instruction n? */
+bool jt_grouped(const struct trans *t, unsigned n);
 /* dst = address of the memory operand of i, without the segment's base. Flags stay. */
 void jt_ea(struct trans *t, const struct insn *i, unsigned size, unsigned dst);
-/* T_A = its linear address; flags are destroyed. */
-void jt_address(struct trans *t, const struct insn *i);
-/* Address and look-up of instruction n's memory operand; flags are kept as far as needed. */
-struct probe jt_operand(struct trans *t, unsigned n, unsigned size, bool write);
-/* The same for an address whose bits `align` must be 0, else the interpreter raises #GP. */
-struct probe jt_operand_aligned(struct trans *t, unsigned n, unsigned size, bool write,
-				unsigned align);
+/*
+ * Instruction n's memory operand of `size` bytes. Flags are kept as far as needed; T_A to T_C change.
+ * Address bits `align` must be 0, else the interpreter raises #GP.
+ */
+struct mem_op jt_access(struct trans *t, unsigned n, unsigned size, bool write,
+			unsigned align);
+/* A word at [base + disp]: the stack. Flags are kept as far as needed behind n. */
+struct mem_op jt_stack(struct trans *t, unsigned n, unsigned base, int32_t disp,
+		       bool write);
+/* The instruction is done. */
+void jt_access_done(struct trans *t, struct mem_op a);
+
+/* ---- trans_op.c ---- */
+
 void jt_flags_before(struct trans *t, unsigned n);
 void jt_flags_after(struct trans *t, unsigned n);
 void jt_op(struct trans *t, unsigned n);
@@ -118,8 +146,6 @@ void jt_lea(struct trans *t, unsigned n);
 void jt_mov_imm(struct trans *t, unsigned n);
 void jt_bswap(struct trans *t, unsigned n);
 void jt_div(struct trans *t, unsigned n);
-/* Room for a word below rsp: T_A is its host address. */
-struct probe jt_push_probe(struct trans *t, unsigned n);
 void jt_sp_add(struct trans *t, int32_t v);
 void jt_push(struct trans *t, unsigned n);
 void jt_pop(struct trans *t, unsigned n);
@@ -133,7 +159,7 @@ void jt_interp(struct trans *t, unsigned n);
  * Goes on at `rip` from instruction n; flags are in c->st as far as anybody asks. A jump backwards,
  * or to another page, looks whether something waits: so no circle goes without.
  */
-void jt_exit(struct trans *t, uint64_t rip, unsigned n);
+void jt_exit(struct trans *t, uint64_t rip, unsigned n, bool solo);
 void jt_jcc(struct trans *t, unsigned n);
 /* The target of a branch into T_B, and going there. */
 void jt_jump_ind(struct trans *t, unsigned n);

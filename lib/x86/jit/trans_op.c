@@ -1,114 +1,7 @@
 /*
- * x86/jit/trans_op.c - translates operations, moves and what uses the stack; their access to memory.
- * vCPU thread.
+ * x86/jit/trans_op.c - translates operations, moves and what uses the stack. vCPU thread.
  */
 #include "x86/jit/trans_int.h"
-
-/* ---- memory ------------------------------------------------------------------------------------------------ */
-
-/*
- * ZF: [T_A, T_A + size) may be accessed directly; T_B, T_C are changed. An aligned operand does not
- * leave its page.
- */
-static void put_tlb_compare(struct trans *t, unsigned size, bool write, unsigned align)
-{
-	struct emit *e = &t->e;
-	int32_t tag = t->tlb + (int32_t)(write ? offsetof(struct tlb_entry, tag_write)
-					       : offsetof(struct tlb_entry, tag_read));
-
-	if (t->j->bmi2) {
-		e_vex(e, false, false, 3, 3, 0xf0, T_B, 0, rm_reg(T_A)); /* rorx */
-	} else {
-		e_mov(e, 4, T_B, T_A);
-		e_rm(e, 4, 0xc1, 5, rm_reg(T_B));
-	}
-	e8(e, 6);
-	e_alu_imm(e, 4, 4, rm_reg(T_B), (TLB_SIZE - 1) << 6);
-	if (size > 1 && !align)
-		e_lea(e, 8, T_C, T_A, H_SP, 0, (int32_t)size - 1);
-	else
-		e_mov(e, 8, T_C, T_A);
-	e_alu_imm(e, 8, 4, rm_reg(T_C), -4096 | (int32_t)align);
-	e_rm(e, 8, 0x3b, T_C, rm_cpu_index(T_B, tag));
-}
-
-static struct probe put_probe(struct trans *t, unsigned n, unsigned size, bool write,
-			      unsigned align)
-{
-	struct probe p;
-
-	put_tlb_compare(t, size, write, align);
-	p.s = jt_side_add(t, SIDE_INTERP, e_jcc(&t->e, CC_NZ), n);
-	e_rm(&t->e, 8, 0x03, T_A,
-	     rm_cpu_index(T_B, t->tlb + (int32_t)offsetof(struct tlb_entry, addend)));
-	return p;
-}
-
-struct probe jt_probe(struct trans *t, unsigned n, unsigned size, bool write)
-{
-	return put_probe(t, n, size, write, 0);
-}
-
-void jt_side_done(struct trans *t, struct side *s)
-{
-	s->back = t->e.p;
-	s->load_flags = t->flags == FL_AT_HOST || t->flags == FL_AT_BOTH;
-}
-
-void jt_probe_done(struct trans *t, struct probe p)
-{
-	jt_side_done(t, p.s);
-}
-
-void jt_ea(struct trans *t, const struct insn *i, unsigned size, unsigned dst)
-{
-	struct emit *e = &t->e;
-	unsigned base = H_SP, index = H_SP;
-
-	if (i->base == R_BLOCK) {
-		uint64_t a = wrap(t, t->rip + (uint64_t)(int64_t)i->disp);
-
-		e_imm(e, dst, size == 8 ? a : (uint32_t)a);
-		return;
-	}
-	if (i->base == R_ZERO && i->index == R_ZERO) {
-		uint64_t a = (uint64_t)(int64_t)i->disp;
-
-		e_imm(e, dst, size == 8 ? a : (uint32_t)a);
-		return;
-	}
-	if (i->base != R_ZERO)
-		base = reg_in(t, i->base / 8, T_B);
-	if (i->index != R_ZERO)
-		index = reg_in(t, i->index / 8, T_C);
-	if (index == H_SP && !i->disp && size == 8)
-		e_mov(e, 8, dst, base);
-	else
-		e_lea(e, size, dst, base, index, i->scale, i->disp);
-}
-
-void jt_address(struct trans *t, const struct insn *i)
-{
-	jt_ea(t, i, i->asize, T_A);
-	if (i->seg != SEG_FLAT)
-		e_rm(&t->e, 8, 0x03, T_A,
-		     rm_cpu(CPU_OFF(seg_base) + 8 * (int32_t)i->seg));
-}
-
-struct probe jt_operand_aligned(struct trans *t, unsigned n, unsigned size, bool write,
-				unsigned align)
-{
-	const struct lift *l = &t->l[n];
-
-	jt_flags_keep(t, l->rd | (t->live[n] & ~(unsigned)l->kill));
-	jt_address(t, &t->b->insn[n]);
-	return put_probe(t, n, size, write, align);
-}
-
-struct probe jt_operand(struct trans *t, unsigned n, unsigned size, bool write)
-{
-	return jt_operand_aligned(t, n, size, write, 0);
-}
 
 /* ---- operations -------------------------------------------------------------------------------------------- */
 
@@ -143,12 +36,12 @@ void jt_op(struct trans *t, unsigned n)
 	const struct lift *l = &t->l[n];
 	struct emit *e = &t->e;
 	unsigned reg = l->reg, rm_host = 0;
-	struct probe p = {0};
+	struct mem_op a = {0};
 	struct host_rm rm;
 	uint64_t imm = i->imm;
 
 	if (l->mem)
-		p = jt_operand(t, n, l->mem_size, l->rm_w);
+		a = jt_access(t, n, l->mem_size, l->rm_w, 0);
 	jt_flags_before(t, n);
 	if (!l->digit && !l->reg_high) {
 		reg = host_of[l->reg];
@@ -159,7 +52,7 @@ void jt_op(struct trans *t, unsigned n)
 		}
 	}
 	if (l->mem) {
-		rm = rm_ptr();
+		rm = a.rm;
 	} else {
 		rm_host = l->rm_high ? l->rm : host_of[l->rm];
 		if (rm_host == H_SP && !l->rm_high) {
@@ -181,8 +74,7 @@ void jt_op(struct trans *t, unsigned n)
 	if (l->rm_w && !l->mem && rm_host == T_C)
 		e_store(e, 8, T_C, gpr_at(l->rm));
 	jt_flags_after(t, n);
-	if (l->mem)
-		jt_probe_done(t, p);
+	jt_access_done(t, a);
 }
 
 void jt_plain(struct trans *t, unsigned n)
@@ -252,11 +144,11 @@ void jt_div(struct trans *t, unsigned n)
 	unsigned size = l->size;
 	struct emit *e = &t->e;
 	struct side *bad[2];
-	struct probe p = {0};
+	struct mem_op a = {0};
 
 	if (l->mem) {
-		p = jt_operand(t, n, size, false);
-		e_rm(e, size, 0x8b, T_B, rm_ptr());
+		a = jt_access(t, n, size, false, 0);
+		e_rm(e, size, 0x8b, T_B, a.rm);
 	} else {
 		jt_flags_keep(t, t->live[n]);
 		e_mov(e, size, T_B, reg_in(t, l->rm, T_B));
@@ -279,18 +171,10 @@ void jt_div(struct trans *t, unsigned n)
 	jt_flags_after(t, n);
 	jt_side_done(t, bad[0]);
 	jt_side_done(t, bad[1]);
-	if (l->mem)
-		jt_probe_done(t, p);
+	jt_access_done(t, a);
 }
 
 /* ---- the stack ---------------------------------------------------------------------------------------------- */
-
-/* Room for a word below rsp: T_A is its host address. */
-struct probe jt_push_probe(struct trans *t, unsigned n)
-{
-	e_lea(&t->e, t->word, T_A, G_SP, H_SP, 0, -(int32_t)t->word);
-	return jt_probe(t, n, t->word, true);
-}
 
 void jt_sp_add(struct trans *t, int32_t v)
 {
@@ -301,61 +185,54 @@ void jt_push(struct trans *t, unsigned n)
 {
 	const struct insn *i = &t->b->insn[n];
 	const struct lift *l = &t->l[n];
+	struct mem_op a, b = {0};
 	struct emit *e = &t->e;
-	struct probe p, q = {0};
 	unsigned reg;
 
 	if (l->mem) {
-		q = jt_operand(t, n, t->word, false);
-		e_rm(e, t->word, 0x8b, T_B, rm_ptr());
+		b = jt_access(t, n, t->word, false, 0);
+		e_rm(e, t->word, 0x8b, T_B, b.rm);
 		e_store(e, 8, T_B, CPU_OFF(jit_tmp));
 	}
-	jt_flags_keep(t, t->live[n]);
-	p = jt_push_probe(t, n);
+	a = jt_stack(t, n, X86_RSP, -(int32_t)t->word, true);
 	if (l->kind == L_PUSH_IMM) {
-		e_rm(e, t->word, 0xc7, 0, rm_ptr());
+		e_rm(e, t->word, 0xc7, 0, a.rm);
 		e32(e, (uint32_t)i->imm);
 	} else {
 		if (l->mem)
 			e_load(e, 8, reg = T_B, CPU_OFF(jit_tmp));
 		else
 			reg = reg_in(t, l->rm, T_B);
-		e_rm(e, t->word, 0x89, reg, rm_ptr());
+		e_rm(e, t->word, 0x89, reg, a.rm);
 	}
 	jt_sp_add(t, -(int32_t)t->word);
-	jt_probe_done(t, p);
-	if (l->mem)
-		jt_probe_done(t, q);
+	jt_access_done(t, a);
+	jt_access_done(t, b);
 }
 
 void jt_pop(struct trans *t, unsigned n)
 {
 	const struct lift *l = &t->l[n];
+	unsigned dst = in_memory(l->rm) ? T_B : host_of[l->rm];
 	struct emit *e = &t->e;
-	struct probe p;
+	struct mem_op a;
 
-	jt_flags_keep(t, t->live[n]);
-	e_mov(e, t->word, T_A, G_SP);
-	p = jt_probe(t, n, t->word, false);
-	jt_sp_add(t, t->word);
-	if (in_memory(l->rm)) {
-		e_rm(e, t->word, 0x8b, T_B, rm_ptr());
+	a = jt_stack(t, n, X86_RSP, 0, false);
+	e_rm(e, t->word, 0x8b, dst, a.rm);
+	if (l->rm != X86_RSP)
+		jt_sp_add(t, t->word);
+	if (dst == T_B)
 		e_store(e, 8, T_B, gpr_at(l->rm));
-	} else {
-		e_rm(e, t->word, 0x8b, host_of[l->rm], rm_ptr());
-	}
-	jt_probe_done(t, p);
+	jt_access_done(t, a);
 }
 
 void jt_leave(struct trans *t, unsigned n)
 {
 	struct emit *e = &t->e;
-	struct probe p;
+	struct mem_op a;
 
-	jt_flags_keep(t, t->live[n]);
-	e_mov(e, t->word, T_A, H_BP);
-	p = jt_probe(t, n, t->word, false);
+	a = jt_stack(t, n, X86_RBP, 0, false);
 	e_lea(e, t->word, G_SP, H_BP, H_SP, 0, t->word);
-	e_rm(e, t->word, 0x8b, H_BP, rm_ptr());
-	jt_probe_done(t, p);
+	e_rm(e, t->word, 0x8b, H_BP, a.rm);
+	jt_access_done(t, a);
 }

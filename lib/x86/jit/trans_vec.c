@@ -95,11 +95,12 @@ void jt_gen(struct trans *t, unsigned n)
 	const struct lift *l = &t->l[n];
 	unsigned rm_host = 0, t_v = l->mem ? T_C : T_A, reg, v;
 	bool partial = l->mem_size == 2; /* writes may leave the upper bits */
-	struct probe p = {0};
-	struct host_rm rm = rm_ptr();
+	struct mem_op a = {0};
+	struct host_rm rm;
 
 	if (l->mem)
-		p = jt_operand_aligned(t, n, l->mem_size, l->rm_w, l->align);
+		a = jt_access(t, n, l->mem_size, l->rm_w, l->align);
+	rm = a.rm;
 	jt_flags_before(t, n);
 	reg = field_in(t, l->f_reg, l->reg, T_B, l->reg_r || partial);
 	v = field_in(t, l->f_v, l->v, t_v, l->v_r);
@@ -115,8 +116,9 @@ void jt_gen(struct trans *t, unsigned n)
 	if (!l->mem)
 		field_out(t, l->f_rm, l->rm, T_C, l->rm_w);
 	jt_flags_after(t, n);
-	if (l->mem)
-		jt_probe_done(t, p);
+	if (t_v == T_A)
+		t->at_a = -1;
+	jt_access_done(t, a);
 }
 
 /* ---- x87 ------------------------------------------------------------------------------------------------- */
@@ -153,13 +155,13 @@ void jt_x87(struct trans *t, unsigned n)
 	const struct insn *i = &t->b->insn[n];
 	const struct lift *l = &t->l[n];
 	struct emit *e = &t->e;
-	struct probe p = {0};
+	struct mem_op a = {0};
 
 	if (l->mem)
-		p = jt_operand(t, n, l->mem_size, l->rm_w);
+		a = jt_access(t, n, l->mem_size, l->rm_w, 0);
 	jt_flags_before(t, n);
 	if (l->mem) {
-		e_rm(e, 4, l->op, i->modrm >> 3 & 7, rm_ptr());
+		e_rm(e, 4, l->op, i->modrm >> 3 & 7, a.rm);
 	} else {
 		e8(e, l->op);
 		e8(e, i->modrm);
@@ -171,6 +173,5 @@ void jt_x87(struct trans *t, unsigned n)
 	}
 	if (l->note)
 		t->x87 = (int8_t)n;
-	if (l->mem)
-		jt_probe_done(t, p);
+	jt_access_done(t, a);
 }

@@ -1,0 +1,380 @@
+/*
+ * x86/jit/trans_mem.c - translates accesses to memory: addresses, the look-up in the TLB, and groups of
+ * accesses that share one. vCPU thread.
+ *
+ * A translation may use what it has found in the TLB until it ends: other processors wait for that
+ * (x86_safepoint) before they take rights away. What the interpreter does meanwhile may take some,
+ * and says so (c->jit_stale). When the look-up for a group fails, for whatever reason,
+ * the rest of the block runs by a translation without groups.
+ */
+#include "x86/jit/trans_int.h"
+
+/* The most bytes that a group spans: the more, the more often they lie in two pages. */
+#define SPAN_MAX 512
+
+/* ---- groups --------------------------------------------------------------------------------------------- */
+
+/* An access that may be in a group. */
+struct member {
+	uint8_t base, size, align;
+	bool write;
+	int32_t disp;
+};
+
+static bool operand_member(const struct trans *t, unsigned n, struct member *m)
+{
+	const struct insn *i = &t->b->insn[n];
+	const struct lift *l = &t->l[n];
+
+	if (!l->mem || i->base == R_ZERO || i->base == R_BLOCK || i->index != R_ZERO ||
+	    i->seg != SEG_FLAT || i->asize != t->word)
+		return false;
+	*m = (struct member){.base = i->base / 8,
+			     .size = l->kind == L_JMP_IND ? t->word : l->mem_size,
+			     .align = l->align,
+			     .write = l->rm_w && l->kind != L_JMP_IND,
+			     .disp = i->disp};
+	return true;
+}
+
+static bool member_of(const struct trans *t, unsigned n, struct member *m)
+{
+	*m = (struct member){.base = X86_RSP, .size = t->word};
+	switch (t->l[n].kind) {
+	case L_OP:
+	case L_GEN:
+	case L_X87:
+	case L_DIV:
+	case L_JMP_IND: return operand_member(t, n, m);
+	case L_PUSH:
+		if (t->l[n].mem)
+			return false;
+		/* fallthrough */
+	case L_PUSH_IMM:
+	case L_CALL:
+	case L_CALL_IND:
+		m->disp = -(int32_t)t->word;
+		m->write = true;
+		return true;
+	case L_LEAVE: m->base = X86_RBP; return true;
+	case L_POP:
+	case L_RET: return true;
+	default: return false;
+	}
+}
+
+/* The constant that instruction n adds to register *r; false: it does something else. */
+static bool adds(const struct trans *t, unsigned n, unsigned *r, int64_t *v)
+{
+	const struct insn *i = &t->b->insn[n];
+	const struct lift *l = &t->l[n];
+
+	*r = X86_RSP;
+	switch (l->kind) {
+	case L_PUSH:
+	case L_PUSH_IMM: *v = -(int64_t)t->word; return true;
+	case L_POP: *v = t->word; return l->rm != X86_RSP;
+	case L_LEA:
+		*r = l->reg;
+		*v = i->disp;
+		return l->size == t->word && i->asize == t->word &&
+		       i->index == R_ZERO && i->base == l->reg * 8;
+	case L_OP:
+		*r = l->rm;
+		*v = l->reg == 5 ? -(int64_t)i->imm : (int64_t)i->imm;
+		return !l->mem && !l->map && (l->op == 0x81 || l->op == 0x83) &&
+		       (l->reg == 0 || l->reg == 5) && l->size == t->word;
+	default: return false;
+	}
+}
+
+/* How far a base has moved since its group began, and that group (-1: none). */
+struct track {
+	int64_t moved[16];
+	int8_t open[16];
+};
+
+static bool fits(const struct group *g, const struct member *m, int64_t at, unsigned n)
+{
+	int64_t lo = at < g->lo ? at : g->lo;
+	int64_t hi = at + m->size > g->hi ? at + m->size : g->hi;
+	unsigned both = g->align & m->align;
+
+	return hi - lo <= SPAN_MAX && !(((uint64_t)at ^ g->rest) & both) && n > g->first;
+}
+
+static void group_add(struct group *g, const struct member *m, int32_t at, unsigned n)
+{
+	if (at < g->lo)
+		g->lo = at;
+	if (at + m->size > g->hi)
+		g->hi = at + m->size;
+	if (m->align > g->align) {
+		g->align = m->align;
+		g->rest = (uint8_t)(at & m->align);
+	}
+	g->write |= m->write;
+	g->last = (uint8_t)n;
+	g->n++;
+}
+
+/* The group of access m of instruction n, a new one if need be; -1: none. */
+static int group_get(struct trans *t, struct track *k, unsigned *n_groups, unsigned n,
+		     const struct member *m)
+{
+	int g = k->open[m->base];
+	int64_t at = m->disp + k->moved[m->base];
+
+	if (g >= 0 && fits(&t->group[g], m, at, n)) {
+		group_add(&t->group[g], m, (int32_t)at, n);
+		return g;
+	}
+	if (*n_groups == JIT_GROUPS || (g >= 0 && t->group[g].n > 1))
+		return -1;
+	g = (int)(*n_groups)++;
+	t->group[g] = (struct group){.base = m->base,
+				     .first = (uint8_t)n,
+				     .lo = m->disp,
+				     .hi = m->disp};
+	k->moved[m->base] = 0;
+	k->open[m->base] = (int8_t)g;
+	group_add(&t->group[g], m, m->disp, n);
+	return g;
+}
+
+static void track_writes(struct track *k, const struct trans *t, unsigned n)
+{
+	unsigned mask = lift_writes(&t->l[n]), r;
+	int64_t v;
+
+	if (adds(t, n, &r, &v)) {
+		k->moved[r] += v;
+		if (k->moved[r] < -SPAN_MAX || k->moved[r] > SPAN_MAX)
+			k->open[r] = -1;
+		mask &= ~(1u << r);
+	}
+	for (r = 0; r < 16; r++) {
+		if (mask >> r & 1)
+			k->open[r] = -1;
+	}
+}
+
+void jt_groups(struct trans *t)
+{
+	unsigned n_groups = 0;
+	struct track k;
+	struct member m;
+
+	memset(t->group_of, -1, sizeof(t->group_of));
+	if (t->solo)
+		return;
+	memset(k.open, -1, sizeof(k.open));
+	for (unsigned n = 0; n <= t->b->n; n++) {
+		if (t->l[n].kind == L_INTERP) {
+			memset(k.open, -1, sizeof(k.open));
+			continue;
+		}
+		if (member_of(t, n, &m))
+			t->group_of[n] = (int8_t)group_get(t, &k, &n_groups, n, &m);
+		track_writes(&k, t, n);
+	}
+	for (unsigned n = 0; n <= t->b->n; n++) {
+		if (t->group_of[n] >= 0 && t->group[t->group_of[n]].n == 1)
+			t->group_of[n] = -1;
+	}
+	for (unsigned g = n_groups; g < JIT_GROUPS; g++)
+		t->group[g].n = 0;
+}
+
+bool jt_grouped(const struct trans *t, unsigned n)
+{
+	if (t->solo)
+		return false;
+	for (unsigned g = 0; g < JIT_GROUPS; g++) {
+		const struct group *p = &t->group[g];
+
+		if (p->n > 1 && p->first <= n && n < p->last)
+			return true;
+	}
+	return false;
+}
+
+/* ---- look-up ---------------------------------------------------------------------------------------------- */
+
+/*
+ * ZF: [T_A, T_A + size) may be accessed directly, T_B is the place in the TLB; T_C is changed. An
+ * aligned operand does not leave its page.
+ */
+static void put_tlb_compare(struct trans *t, unsigned size, bool write, unsigned align)
+{
+	struct emit *e = &t->e;
+	int32_t tag = t->tlb + (int32_t)(write ? offsetof(struct tlb_entry, tag_write)
+					       : offsetof(struct tlb_entry, tag_read));
+
+	if (t->j->bmi2) {
+		e_vex(e, false, false, 3, 3, 0xf0, T_B, 0, rm_reg(T_A)); /* rorx */
+	} else {
+		e_mov(e, 4, T_B, T_A);
+		e_rm(e, 4, 0xc1, 5, rm_reg(T_B));
+	}
+	e8(e, 6);
+	e_alu_imm(e, 4, 4, rm_reg(T_B), (TLB_SIZE - 1) << 6);
+	if (size > 1 && !align)
+		e_lea(e, 8, T_C, T_A, H_SP, 0, (int32_t)size - 1);
+	else
+		e_mov(e, 8, T_C, T_A);
+	e_alu_imm(e, 8, 4, rm_reg(T_C), -4096 | (int32_t)align);
+	e_rm(e, 8, 0x3b, T_C, rm_cpu_index(T_B, tag));
+}
+
+static struct host_rm addend_at(const struct trans *t)
+{
+	return rm_cpu_index(T_B, t->tlb + (int32_t)offsetof(struct tlb_entry, addend));
+}
+
+/* T_A: linear address, becomes the host's. */
+static struct mem_op put_probe(struct trans *t, unsigned n, unsigned size, bool write,
+			       unsigned align)
+{
+	struct mem_op a = {.rm = rm_ptr()};
+
+	put_tlb_compare(t, size, write, align);
+	a.s = jt_side_add(t, SIDE_INTERP, e_jcc(&t->e, CC_NZ), n);
+	e_rm(&t->e, 8, 0x03, T_A, addend_at(t));
+	t->at_a = -1;
+	return a;
+}
+
+static int32_t slot_of(unsigned g)
+{
+	return CPU_OFF(jit_group) + 8 * (int32_t)g;
+}
+
+/* Looks up group g before its first access, that of instruction n. */
+static void put_group_probe(struct trans *t, unsigned g, unsigned n)
+{
+	const struct group *p = &t->group[g];
+	struct emit *e = &t->e;
+
+	e_lea(e, 8, T_A, reg_in(t, p->base, T_A), H_SP, 0, p->lo);
+	if (p->align) {
+		e_lea(e, 8, T_B, T_A, H_SP, 0, p->rest - p->lo);
+		e_op(e, 1, 0, 0, 0xf6, 0, rm_reg(T_B), false, true);
+		e8(e, p->align);
+		jt_side_add(t, SIDE_SOLO, e_jcc(e, CC_NZ), n);
+	}
+	put_tlb_compare(t, (unsigned)(p->hi - p->lo), p->write, 0);
+	jt_side_add(t, SIDE_SOLO, e_jcc(e, CC_NZ), n);
+	e_rm(e, 8, 0x8b, T_A, addend_at(t));
+	e_store(e, 8, T_A, slot_of(g));
+	t->at_a = (int8_t)g;
+}
+
+static struct mem_op put_grouped(struct trans *t, unsigned n, unsigned base, int32_t disp)
+{
+	unsigned g = (unsigned)t->group_of[n];
+	struct emit *e = &t->e;
+
+	if (t->group[g].first == n)
+		put_group_probe(t, g, n);
+	if (t->at_a != (int)g)
+		e_load(e, 8, T_A, slot_of(g));
+	t->at_a = (int8_t)g;
+	if (!in_memory(base))
+		return (struct mem_op){.rm = rm_mem(host_of[base], T_A, disp)};
+	e_load(e, 8, T_C, gpr_at(base));
+	e_lea(e, 8, T_A, T_C, T_A, 0, disp);
+	t->at_a = -1;
+	return (struct mem_op){.rm = rm_ptr()};
+}
+
+void jt_side_done(struct trans *t, struct side *s)
+{
+	s->back = t->e.p;
+	s->load_flags = t->flags == FL_AT_HOST || t->flags == FL_AT_BOTH;
+	t->at_a = -1;
+}
+
+void jt_access_done(struct trans *t, struct mem_op a)
+{
+	if (a.s)
+		jt_side_done(t, a.s);
+}
+
+/* ---- operands ----------------------------------------------------------------------------------------------- */
+
+void jt_ea(struct trans *t, const struct insn *i, unsigned size, unsigned dst)
+{
+	struct emit *e = &t->e;
+	unsigned base = H_SP, index = H_SP;
+
+	if (dst == T_A)
+		t->at_a = -1;
+	if (i->base == R_BLOCK) {
+		uint64_t a = wrap(t, t->rip + (uint64_t)(int64_t)i->disp);
+
+		e_imm(e, dst, size == 8 ? a : (uint32_t)a);
+		return;
+	}
+	if (i->base == R_ZERO && i->index == R_ZERO) {
+		uint64_t a = (uint64_t)(int64_t)i->disp;
+
+		e_imm(e, dst, size == 8 ? a : (uint32_t)a);
+		return;
+	}
+	if (i->base != R_ZERO)
+		base = reg_in(t, i->base / 8, T_B);
+	if (i->index != R_ZERO)
+		index = reg_in(t, i->index / 8, T_C);
+	if (index == H_SP && !i->disp && size == 8)
+		e_mov(e, 8, dst, base);
+	else
+		e_lea(e, size, dst, base, index, i->scale, i->disp);
+}
+
+/* Is its access one of a group, and not the first? Then flags stay. */
+static bool is_looked_up(const struct trans *t, unsigned n)
+{
+	int g = t->group_of[n];
+
+	return g >= 0 && t->group[g].first != n;
+}
+
+/* Is it the operand of instruction n that is in a group, not its word of the stack? */
+static bool operand_is_grouped(const struct trans *t, unsigned n)
+{
+	struct member m;
+
+	return t->group_of[n] >= 0 && t->l[n].kind != L_CALL_IND &&
+	       operand_member(t, n, &m);
+}
+
+struct mem_op jt_access(struct trans *t, unsigned n, unsigned size, bool write,
+			unsigned align)
+{
+	const struct insn *i = &t->b->insn[n];
+	const struct lift *l = &t->l[n];
+	unsigned need = l->rd | (t->live[n] & ~(unsigned)l->kill);
+	bool own = operand_is_grouped(t, n);
+
+	if (!own || !is_looked_up(t, n))
+		jt_flags_keep(t, need);
+	if (own)
+		return put_grouped(t, n, i->base / 8, i->disp);
+	jt_ea(t, i, i->asize, T_A);
+	if (i->seg != SEG_FLAT)
+		e_rm(&t->e, 8, 0x03, T_A,
+		     rm_cpu(CPU_OFF(seg_base) + 8 * (int32_t)i->seg));
+	return put_probe(t, n, size, write, align);
+}
+
+struct mem_op jt_stack(struct trans *t, unsigned n, unsigned base, int32_t disp,
+		       bool write)
+{
+	if (!is_looked_up(t, n))
+		jt_flags_keep(t, t->live[n]);
+	if (t->group_of[n] >= 0)
+		return put_grouped(t, n, base, disp);
+	e_lea(&t->e, t->word, T_A, host_of[base], H_SP, 0, disp);
+	return put_probe(t, n, t->word, write, 0);
+}
