@@ -149,7 +149,8 @@ static void link_to(struct jit *j, struct jit_link *l, struct jit_code *to)
 	const struct jit_code *from = l->from;
 	uint64_t gpa = page_of(to->b);
 
-	if (l->to || l->rip != to->rip || l->solo != to->solo || from->mode != to->mode ||
+	if (l->to || l->rip != to->rip || l->solo != to->solo ||
+	    from->mode != to->mode ||
 	    (from->b->key ^ to->b->key) & ((1u << BLOCK_KEY_BITS) - 1))
 		return;
 	if (!l->gpa && gpa != page_of(from->b))

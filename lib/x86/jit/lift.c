@@ -503,7 +503,7 @@ static unsigned implied_writes(const struct lift *l)
 	case L_PUSH_IMM:
 	case L_POP: return 1u << X86_RSP;
 	case L_LEAVE: return 1u << X86_RSP | 1u << X86_RBP;
-	case L_X87: return ax; /* FNSTSW AX */
+	case L_X87: return ax;                              /* FNSTSW AX */
 	case L_GEN: return l->map == 3 ? 1u << X86_RCX : 0; /* PCMPISTRI */
 	case L_OP:
 		if (!l->map && (l->op == 0xf6 || l->op == 0xf7) && l->digit &&

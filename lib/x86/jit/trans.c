@@ -264,8 +264,7 @@ static struct jit_code *translate(struct trans *t)
 
 struct jit_code *jit_translate(struct jit *j, struct block *b, bool solo)
 {
-	struct trans t = {
-		.j = j, .c = j->c, .b = b, .rip = j->c->rip, .solo = solo};
+	struct trans t = {.j = j, .c = j->c, .b = b, .rip = j->c->rip, .solo = solo};
 	struct jit_page *page;
 
 	if (j->size - j->used < CODE_MAX)

@@ -44,8 +44,9 @@ struct group {
 	uint8_t first, last; /* instructions */
 	uint8_t n;           /* accesses */
 	bool write;
-	uint8_t align, rest; /* address bits `align` of some are those of displacement `rest` */
-	int32_t lo, hi;      /* from where the base points at the first access */
+	uint8_t align,
+		rest; /* address bits `align` of some are those of displacement `rest` */
+	int32_t lo, hi; /* from where the base points at the first access */
 };
 
 #define SIDES_MAX (BLOCK_MAX * 3)
@@ -70,7 +71,7 @@ struct trans {
 	uint8_t live[BLOCK_MAX + 1];  /* flags needed behind the instruction */
 	uint8_t taken[BLOCK_MAX + 1]; /* and at the target of its branch */
 	uint8_t fp[BLOCK_MAX + 2]; /* enum lift_fp: of this one and those behind it */
-	bool solo;                    /* without groups */
+	bool solo;                 /* without groups */
 	struct group group[JIT_GROUPS];
 	int8_t group_of[BLOCK_MAX + 1]; /* of an instruction's access; -1: none */
 	int8_t at_a;                    /* the group whose addend is in T_A, -1: none */

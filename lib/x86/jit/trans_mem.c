@@ -100,7 +100,8 @@ static bool fits(const struct group *g, const struct member *m, int64_t at, unsi
 	int64_t hi = at + m->size > g->hi ? at + m->size : g->hi;
 	unsigned both = g->align & m->align;
 
-	return hi - lo <= SPAN_MAX && !(((uint64_t)at ^ g->rest) & both) && n > g->first;
+	return hi - lo <= SPAN_MAX && !(((uint64_t)at ^ g->rest) & both) &&
+	       n > g->first;
 }
 
 static void group_add(struct group *g, const struct member *m, int32_t at, unsigned n)
@@ -132,10 +133,8 @@ static int group_get(struct trans *t, struct track *k, unsigned *n_groups, unsig
 	if (*n_groups == JIT_GROUPS || (g >= 0 && t->group[g].n > 1))
 		return -1;
 	g = (int)(*n_groups)++;
-	t->group[g] = (struct group){.base = m->base,
-				     .first = (uint8_t)n,
-				     .lo = m->disp,
-				     .hi = m->disp};
+	t->group[g] = (struct group){
+		.base = m->base, .first = (uint8_t)n, .lo = m->disp, .hi = m->disp};
 	k->moved[m->base] = 0;
 	k->open[m->base] = (int8_t)g;
 	group_add(&t->group[g], m, m->disp, n);
@@ -270,7 +269,8 @@ static void put_group_probe(struct trans *t, unsigned g, unsigned n)
 	t->at_a = (int8_t)g;
 }
 
-static struct mem_op put_grouped(struct trans *t, unsigned n, unsigned base, int32_t disp)
+static struct mem_op put_grouped(struct trans *t, unsigned n, unsigned base,
+				 int32_t disp)
 {
 	unsigned g = (unsigned)t->group_of[n];
 	struct emit *e = &t->e;
