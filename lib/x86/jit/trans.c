@@ -33,7 +33,6 @@ void jt_load(struct trans *t)
 	e_mov(e, 8, H_AX, T_C);
 }
 
-/* Before the host's flags are destroyed: keeps those of `need`. */
 void jt_flags_keep(struct trans *t, unsigned need)
 {
 	if (!need && t->flags != FL_AT_MEM)
@@ -65,6 +64,14 @@ struct side *jt_side_add(struct trans *t, enum side_kind kind, uint8_t *from,
 
 /* ---- first pass ------------------------------------------------------------------------------------------ */
 
+/* The frame of an exception has all flags. */
+static bool may_fault(const struct lift *l)
+{
+	return l->kind == L_INTERP || l->kind == L_DIV ||
+	       (l->mem && l->kind != L_LEA) ||
+	       (l->kind >= L_CALL && l->kind <= L_LEAVE);
+}
+
 /*
  * Flags needed at linear address `rip`, as far as a few instructions there tell. Those are marked like the
  * block's own code, so that the translation is forgotten when they change.
@@ -92,7 +99,7 @@ static unsigned needed_at(struct trans *t, uint64_t rip)
 		if (!len)
 			break;
 		lift_insn(&i, p, t->m64, &l);
-		if (l.kind == L_INTERP || (l.kind >= L_JCC && l.kind <= L_RET) ||
+		if (may_fault(&l) || (l.kind >= L_JCC && l.kind <= L_RET) ||
 		    l.kind == L_END)
 			break;
 		res |= l.rd & need;
@@ -102,14 +109,21 @@ static unsigned needed_at(struct trans *t, uint64_t rip)
 	return res | need;
 }
 
-static void first_pass(struct trans *t)
+static void lift_block(struct trans *t)
 {
 	const struct block *b = t->b;
 	const uint8_t *bytes = (const uint8_t *)&b->insn[b->n + 1];
-	unsigned need = LF_ALL;
 
 	for (unsigned n = 0; n <= b->n; n++)
 		lift_insn(&b->insn[n], bytes + b->insn[n].off, t->m64, &t->l[n]);
+}
+
+/* After the groups are known: what was looked up does not fault. */
+static void first_pass(struct trans *t)
+{
+	const struct block *b = t->b;
+	unsigned need = LF_ALL;
+
 	t->fp[b->n + 1] = 0;
 	for (unsigned n = b->n + 1; n-- > 0;) {
 		const struct insn *i = &b->insn[n];
@@ -127,8 +141,11 @@ static void first_pass(struct trans *t)
 			need |= t->taken[n];
 		t->live[n] = (uint8_t)need;
 		need = (need & ~(unsigned)l->kill) | l->rd;
+		if (may_fault(l) && !jt_looked_up(t, n))
+			need = LF_ALL;
 	}
 }
+
 /* ---- blocks -------------------------------------------------------------------------------------------------- */
 
 /* By the interpreter; false when nothing follows. */
@@ -242,8 +259,9 @@ static struct jit_code *translate(struct trans *t)
 	struct jit *j = t->j;
 	uint8_t *start = j->rw + j->used;
 
-	first_pass(t);
+	lift_block(t);
 	jt_groups(t);
+	first_pass(t);
 	t->e.p = start;
 	t->flags = FL_AT_MEM;
 	t->x87 = t->at_a = -1;

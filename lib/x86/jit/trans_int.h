@@ -119,8 +119,10 @@ struct mem_op {
 	struct host_rm rm;
 };
 
-/* Finds the groups. After the first pass. */
+/* Finds the groups, once all instructions are lifted. */
 void jt_groups(struct trans *t);
+/* Is instruction n's access one of a group, and not the first? Then it does not fault, and flags stay. */
+bool jt_looked_up(const struct trans *t, unsigned n);
 /* Is a group in use behind instruction n? */
 bool jt_grouped(const struct trans *t, unsigned n);
 /* dst = address of the memory operand of i, without the segment's base. Flags stay. */

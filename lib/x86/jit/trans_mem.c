@@ -332,8 +332,7 @@ void jt_ea(struct trans *t, const struct insn *i, unsigned size, unsigned dst)
 		e_lea(e, size, dst, base, index, i->scale, i->disp);
 }
 
-/* Is its access one of a group, and not the first? Then flags stay. */
-static bool is_looked_up(const struct trans *t, unsigned n)
+bool jt_looked_up(const struct trans *t, unsigned n)
 {
 	int g = t->group_of[n];
 
@@ -353,12 +352,10 @@ struct mem_op jt_access(struct trans *t, unsigned n, unsigned size, bool write,
 			unsigned align)
 {
 	const struct insn *i = &t->b->insn[n];
-	const struct lift *l = &t->l[n];
-	unsigned need = l->rd | (t->live[n] & ~(unsigned)l->kill);
 	bool own = operand_is_grouped(t, n);
 
-	if (!own || !is_looked_up(t, n))
-		jt_flags_keep(t, need);
+	if (!own || !jt_looked_up(t, n))
+		jt_flags_keep(t, LF_ALL);
 	if (own)
 		return put_grouped(t, n, i->base / 8, i->disp);
 	jt_ea(t, i, i->asize, T_A);
@@ -371,8 +368,8 @@ struct mem_op jt_access(struct trans *t, unsigned n, unsigned size, bool write,
 struct mem_op jt_stack(struct trans *t, unsigned n, unsigned base, int32_t disp,
 		       bool write)
 {
-	if (!is_looked_up(t, n))
-		jt_flags_keep(t, t->live[n]);
+	if (!jt_looked_up(t, n))
+		jt_flags_keep(t, LF_ALL);
 	if (t->group_of[n] >= 0)
 		return put_grouped(t, n, base, disp);
 	e_lea(&t->e, t->word, T_A, host_of[base], H_SP, 0, disp);

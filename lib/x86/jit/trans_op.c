@@ -150,7 +150,7 @@ void jt_div(struct trans *t, unsigned n)
 		a = jt_access(t, n, size, false, 0);
 		e_rm(e, size, 0x8b, T_B, a.rm);
 	} else {
-		jt_flags_keep(t, t->live[n]);
+		jt_flags_keep(t, LF_ALL);
 		e_mov(e, size, T_B, reg_in(t, l->rm, T_B));
 	}
 	if (l->reg == 6) {
