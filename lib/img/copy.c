@@ -67,6 +67,7 @@ struct copy {
 	uint64_t next_turn, due;     /* given out; to be written */
 	bool writing;                /* someone writes what is due */
 	uint64_t done, bad, started; /* bytes; ns */
+	uint64_t total, before;      /* bytes to be done; done before `started` */
 	bool failed;
 	struct err *err;
 };
@@ -134,10 +135,12 @@ static bool next_chunk(struct copy *c, struct slot *s)
 /* Holds the copy to its rate. */
 static void brake(struct copy *c)
 {
-	double late = c->o->rate ? (double)c->done / (double)c->o->rate -
-					   (double)(time_mono_ns() - c->started) / 1e9
-				 : 0;
+	double late = 0;
 	struct timespec ts;
+
+	if (c->o->rate && !c->dst->first_pass)
+		late = (double)(c->done - c->before) / (double)c->o->rate -
+		       (double)(time_mono_ns() - c->started) / 1e9;
 
 	if (late <= 0)
 		return;
@@ -172,7 +175,11 @@ static void fail(struct copy *c, int rc, const char *what, const struct img *img
 		 uint64_t off)
 {
 	pthread_mutex_lock(&c->lock);
-	if (!c->failed)
+	if (!c->failed && rc == -ESTALE && c->dst->one_pass)
+		err_set(c->err, ESTALE,
+			"the image was changed while it was copied, at offset %llu",
+			(unsigned long long)off);
+	else if (!c->failed)
 		err_sys(c->err, -rc, "cannot %s '%s' at offset %llu", what, img->path,
 			(unsigned long long)off);
 	c->failed = true;
@@ -375,7 +382,9 @@ static int write_one(struct copy *c, struct slot *s, const struct unit *u, uint6
 	if (u->len != UINT32_MAX)
 		rc = img_write_packed(c->dst, off, u->data, u->len);
 	/* It did not become smaller, or what is there must be written in place. */
-	if (rc == -EEXIST && !c->dst->one_pass)
+	if (rc == -EEXIST && c->dst->one_pass)
+		rc = img_write_unit(c->dst, off, s->buf + i * c->unit, n);
+	else if (rc == -EEXIST)
 		rc = img_write(c->dst, s->buf + i * c->unit, off, n);
 	return rc;
 }
@@ -405,7 +414,7 @@ static void slot_release(struct copy *c, struct slot *s)
 	c->done += s->data;
 	pthread_cond_signal(&c->freed);
 	if (c->o->progress)
-		c->o->progress(c->o->ctx, c->done, c->w->data_bytes);
+		c->o->progress(c->o->ctx, c->done, c->total);
 }
 
 static struct slot *slot_due(struct copy *c)
@@ -566,7 +575,7 @@ static int plan_target(struct copy *c)
 	return 0;
 }
 
-static void run(struct copy *c, unsigned threads)
+static int run(struct copy *c, unsigned threads)
 {
 	pthread_t id[MAX_THREADS];
 	unsigned n = 0;
@@ -577,6 +586,16 @@ static void run(struct copy *c, unsigned threads)
 	worker(c);
 	while (n)
 		pthread_join(id[--n], NULL);
+	return c->failed ? -(c->err->code ? c->err->code : EIO) : 0;
+}
+
+/* For the second pass of a target that wants two. */
+static void begin_again(struct copy *c)
+{
+	c->at = 0;
+	c->in = c->next_turn = c->due = c->bad = 0;
+	c->before = c->done;
+	c->started = time_mono_ns();
 }
 
 int img_copy(const struct img_source *src, struct img *dst,
@@ -598,12 +617,17 @@ int img_copy(const struct img_source *src, struct img *dst,
 	}
 	pthread_mutex_init(&c.lock, NULL);
 	pthread_cond_init(&c.freed, NULL);
+	c.total = dst->first_pass ? 2 * w->data_bytes : w->data_bytes;
 	c.started = time_mono_ns();
 	rc = dst->one_pass ? 0 : write_zeros(&c);
-	if (!rc) {
-		run(&c, threads);
-		rc = c.failed ? -(err->code ? err->code : EIO) : 0;
+	if (!rc && dst->first_pass) {
+		rc = run(&c, threads);
+		if (!rc)
+			rc = dst->fmt->stream_second(dst, err);
+		begin_again(&c);
 	}
+	if (!rc)
+		rc = run(&c, threads);
 	if (o->bad)
 		*o->bad = c.bad;
 	pthread_mutex_destroy(&c.lock);

@@ -150,6 +150,12 @@ struct img_format {
 	int (*stream_begin)(struct img *img, const struct img_create_opts *opts,
 			    const struct img_plan *plan, struct err *err);
 	int (*write_unit)(struct img *img, uint64_t off, const void *data, size_t len);
+	/*
+	 * A format whose tables come first and tell packed lengths sets img->first_pass in stream_begin(): it gets all
+	 * units once without writing them, then this call, which clears first_pass and writes the tables, and then
+	 * all units again. A unit that is not the same then: -ESTALE.
+	 */
+	int (*stream_second)(struct img *img, struct err *err);
 
 	/* Tells img_check()'s answer; with c->fix repairs. check_say() below for each finding. */
 	int (*check)(struct img *img, struct img_check *c, struct err *err);
@@ -205,6 +211,7 @@ struct img {
 	bool guard_head;  /* raw because nothing else was found: must stay so */
 	bool overwritten; /* img_overwrite_done() */
 	bool one_pass;    /* is written from its beginning to its end */
+	bool first_pass;  /* of two: only to learn lengths, see stream_second() */
 	bool sealed;      /* its data is encrypted, in whole sectors */
 	uint64_t append;  /* one pass: bytes written so far */
 	char *backing_path;   /* as the image says it */

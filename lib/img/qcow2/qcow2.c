@@ -451,6 +451,7 @@ const struct img_format img_qcow2 = {
 	.details = qcow2_details,
 	.measure = qcow2_measure,
 	.stream_begin = qcow2_stream_begin,
+	.stream_second = qcow2_stream_second,
 	.write_unit = qcow2_stream_write,
 	.create = qcow2_create,
 	.check = qcow2_check,

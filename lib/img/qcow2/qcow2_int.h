@@ -249,11 +249,17 @@ void qcow2_details(struct img *img, struct details *d);
 int qcow2_measure(const struct img_create_opts *opts, const struct img_plan *plan,
 		  struct img_measure *m, struct err *err);
 
-/* ---- qcow2_stream.c: to a pipe ---- */
+/* ---- stream.c: to a pipe ---- */
 
 int qcow2_stream_begin(struct img *img, const struct img_create_opts *opts,
 		       const struct img_plan *plan, struct err *err);
+/* Between the passes of a packed one: writes the tables. */
+int qcow2_stream_second(struct img *img, struct err *err);
+const struct codec_block *qcow2_stream_packer(struct img *img, uint32_t *unit,
+					      uint32_t *room, int *level);
+/* -ESTALE: in the first pass it was something else. */
 int qcow2_stream_write(struct img *img, uint64_t off, const void *data, size_t len);
+int qcow2_stream_packed(struct img *img, uint64_t off, const void *data, size_t len);
 int qcow2_stream_close(struct img *img);
 
 /* ---- entries ---- */

@@ -466,6 +466,8 @@ const struct codec_block *qcow2_packer(struct img *img, uint32_t *unit, uint32_t
 {
 	const struct qcow2 *q = img->priv;
 
+	if (img->one_pass)
+		return qcow2_stream_packer(img, unit, room, level);
 	*unit = q->cluster_size;
 	*room = q->cluster_size - 1; /* as large as a cluster is not packed */
 	*level = 0;
@@ -567,6 +569,8 @@ int qcow2_write_packed(struct img *img, uint64_t off, const void *data, size_t l
 	uint8_t *p;
 	int rc;
 
+	if (img->one_pass)
+		return qcow2_stream_packed(img, off, data, len);
 	if (q->external || q->crypt || off & (q->cluster_size - 1) || !len ||
 	    len >= q->cluster_size)
 		return -EINVAL;
