@@ -104,6 +104,9 @@ static int prepare(const char *path, struct img_create_opts *o,
 		rc = format_check_options(*fmt, o->options, o->n_options, err);
 	if (!rc)
 		rc = check_backing(path, o, *fmt, err);
+	/* Disks consist of sectors: QEMU would not show what is behind the last whole one. */
+	if (!rc && strcmp((*fmt)->name, "raw") && o->size <= INT64_MAX)
+		o->size = align_up(o->size, 512);
 	return rc;
 }
 

@@ -61,7 +61,7 @@ ours() { # ours SIZE OPTIONS...
 		changed x.qcow2 model.raw
 }
 t 'made here' ours 20M
-t 'made here: version 2' ours 20000001 version=2
+t 'made here: version 2' ours 20000256 version=2
 t 'made here: small clusters, a growing reference count table' ours 30M cluster=512 bits=64
 t 'made here: subclusters' ours 20M ext
 t 'made here: large clusters' ours 20M cluster=2097152 bits=8

@@ -7,6 +7,7 @@
 
 #include "cli/secret.h"
 #include "pack/openany.h"
+#include "pack/tar.h"
 #include "vm-img.h"
 
 atomic_bool stop;
@@ -85,6 +86,25 @@ int open_package(const char *name, struct package **p, struct rootfs **tree,
 	return pack_open_package(name, &stop, p, tree, err);
 }
 
+/* A tar file is no disk, and copying its bytes to one is not what anybody wants. */
+static int refuse_tar(struct img **img, const char *name)
+{
+	uint8_t head[512];
+	struct err err;
+
+	if (strcmp(img_format_name(*img), "raw") || img_size(*img) < sizeof(head) ||
+	    img_read(*img, head, 0, sizeof(head)) ||
+	    !tar_looks_like(head, sizeof(head)))
+		return 0;
+	img_close(*img);
+	*img = NULL;
+	err_set(&err, EINVAL,
+		"'%s' is an archive of files: 'vm-img import' makes a disk of them, "
+		"-f raw takes it as it is",
+		name);
+	return fail(&err);
+}
+
 int image_open_any(const struct common *c, const char *name, const char *format,
 		   unsigned flags, const char *snapshot, struct package **want,
 		   struct img **out)
@@ -120,7 +140,11 @@ int image_open_any(const struct common *c, const char *name, const char *format,
 	rc = open_path(path, &o, flags, want, out, &err);
 	if (rc == -ENOKEY && !as_qemu_img)
 		rc = open_asking(path, &o, flags, want, out, &err);
-	return rc < 0 ? fail(&err) : 0;
+	if (rc < 0)
+		return fail(&err);
+	return *out && flags & OPEN_COPY && !o.format && !as_qemu_img
+		       ? refuse_tar(out, name)
+		       : 0;
 }
 
 int image_open(const struct common *c, const char *name, const char *format,

@@ -56,7 +56,8 @@ static int layout_plan(struct layout *l, const struct img_create_opts *o,
 			       "%llu bytes do not fit in an image with clusters of %u "
 			       "bytes: use larger clusters",
 			       (unsigned long long)o->size, l->cluster_size);
-	l->l1_n = (o->size + BIT(l1_span) - 1) >> l1_span;
+	/* QEMU takes an L1 table without entries for none at all, and its cluster for leaked. */
+	l->l1_n = max_u64(1, (o->size + BIT(l1_span) - 1) >> l1_span);
 	l->l1_clusters =
 		max_u64(1, (l->l1_n * 8 + l->cluster_size - 1) >> l->cluster_bits);
 	l->crypto_clusters = (crypto_len + l->cluster_size - 1) >> l->cluster_bits;

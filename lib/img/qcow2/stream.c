@@ -138,7 +138,7 @@ static int layout(struct stream *s, uint64_t size)
 {
 	uint64_t l1_span = 2 * s->bits - 3, per_block = s->size / 2;
 
-	s->l1_n = (size + BIT(l1_span) - 1) >> l1_span;
+	s->l1_n = max_u64(1, (size + BIT(l1_span) - 1) >> l1_span);
 	if (s->l1_n * 8 > MAX_L1_BYTES)
 		return -EFBIG;
 	count(s);
