@@ -5,6 +5,7 @@
  *   memory    [rsp + n] in struct x86_cpu; [rsp + r12 or r13 + n] in its TLBs; [r14 + small] behind an
  *             addition of what a TLB has to r14; [register + r14 + small] behind a load of r14
  *             from a TLB, or from struct x86_cpu, where an earlier look-up left it
+ *   strings   MOVS and STOS between additions of the same to rdi and rsi, and subtractions
  *   branches  direct, to the code cache
  *   nothing else: no returns or indirect branches, no system calls, no privileged instructions
  */
@@ -22,6 +23,11 @@
 
 /* Where r14 has what it holds from. */
 enum r14 { R14_OTHER, R14_TLB, R14_KEPT };
+
+struct follow {
+	enum r14 r14;
+	bool rdi, rsi; /* are the host's addresses */
+};
 
 static bool memory_ok(const ZydisDecodedOperandMem *m, unsigned size, enum r14 r14)
 {
@@ -45,9 +51,12 @@ static bool memory_ok(const ZydisDecodedOperandMem *m, unsigned size, enum r14 r
 	       m->scale == 1 && at >= tlbs && at + size <= end;
 }
 
-static bool kind_ok(const ZydisDecodedInstruction *i)
+static bool kind_ok(const ZydisDecodedInstruction *i, const struct follow *f)
 {
 	switch (i->meta.category) {
+	case ZYDIS_CATEGORY_STRINGOP:
+		return f->rdi && (i->opcode == 0xaa || i->opcode == 0xab ||
+				  (f->rsi && (i->opcode == 0xa4 || i->opcode == 0xa5)));
 	case ZYDIS_CATEGORY_RET:
 	case ZYDIS_CATEGORY_SYSCALL:
 	case ZYDIS_CATEGORY_SYSRET:
@@ -55,7 +64,6 @@ static bool kind_ok(const ZydisDecodedInstruction *i)
 	case ZYDIS_CATEGORY_INTERRUPT:
 	case ZYDIS_CATEGORY_IO:
 	case ZYDIS_CATEGORY_IOSTRINGOP:
-	case ZYDIS_CATEGORY_STRINGOP:
 	case ZYDIS_CATEGORY_PUSH:
 	case ZYDIS_CATEGORY_POP:
 	case ZYDIS_CATEGORY_SEGOP: return false;
@@ -88,11 +96,33 @@ static enum r14 r14_after(const ZydisDecodedInstruction *i,
 	return i->mnemonic == ZYDIS_MNEMONIC_MOV ? R14_KEPT : R14_OTHER;
 }
 
+static bool is_reg(const ZydisDecodedOperand *op, ZydisRegister r)
+{
+	return op->type == ZYDIS_OPERAND_TYPE_REGISTER && op->reg.value == r;
+}
+
+static void follow(struct follow *f, const ZydisDecodedInstruction *i,
+		   const ZydisDecodedOperand *op)
+{
+	bool add = i->mnemonic == ZYDIS_MNEMONIC_ADD;
+
+	if ((add || i->mnemonic == ZYDIS_MNEMONIC_SUB) &&
+	    is_reg(&op[0], ZYDIS_REGISTER_RDI) && is_reg(&op[1], ZYDIS_REGISTER_R14))
+		f->rdi = add && f->r14 == R14_KEPT;
+	if ((add || i->mnemonic == ZYDIS_MNEMONIC_SUB) &&
+	    is_reg(&op[0], ZYDIS_REGISTER_RSI) && is_reg(&op[1], ZYDIS_REGISTER_R12))
+		f->rsi = add;
+	f->r14 = r14_after(i, op, f->r14);
+}
+
 /* What is wrong with the instruction at `rx`; NULL: nothing. */
 static const char *wrong(const struct jit *j, const ZydisDecodedInstruction *i,
-			 const ZydisDecodedOperand *op, const uint8_t *rx, enum r14 r14)
+			 const ZydisDecodedOperand *op, const uint8_t *rx,
+			 const struct follow *f)
 {
-	if (!kind_ok(i))
+	bool string = i->meta.category == ZYDIS_CATEGORY_STRINGOP;
+
+	if (!kind_ok(i, f))
 		return "is not for translations";
 	for (unsigned n = 0; n < i->operand_count; n++) {
 		if (op[n].type == ZYDIS_OPERAND_TYPE_MEMORY) {
@@ -100,7 +130,7 @@ static const char *wrong(const struct jit *j, const ZydisDecodedInstruction *i,
 			if (op[n].visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN &&
 			    i->meta.category == ZYDIS_CATEGORY_CALL)
 				continue;
-			if (!memory_ok(&op[n].mem, op[n].size / 8, r14))
+			if (!string && !memory_ok(&op[n].mem, op[n].size / 8, f->r14))
 				return "accesses other memory";
 		}
 		if (op[n].type == ZYDIS_OPERAND_TYPE_IMMEDIATE &&
@@ -129,7 +159,7 @@ static unsigned check_one(const struct jit *j, const ZydisDecoder *d,
 			  const struct jit_code *code)
 {
 	const uint8_t *rx = code->entry, *end = rx + code->size;
-	enum r14 r14 = R14_OTHER;
+	struct follow f = {0};
 	unsigned bad = 0;
 
 	while (rx < end) {
@@ -142,8 +172,8 @@ static unsigned check_one(const struct jit *j, const ZydisDecoder *d,
 		read_code(buf, rw);
 		i.length = 1;
 		if (ZYAN_SUCCESS(ZydisDecoderDecodeFull(d, buf, 15, &i, op)))
-			what = wrong(j, &i, op, rx, r14);
-		r14 = r14_after(&i, op, r14);
+			what = wrong(j, &i, op, rx, &f);
+		follow(&f, &i, op);
 		if (what && !bad++) {
 			printf("host code at %p %s:", (const void *)rx, what);
 			for (unsigned n = 0; n < i.length; n++)

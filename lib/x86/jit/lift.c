@@ -270,6 +270,18 @@ static void plain(const struct insn *i, struct lift *l, unsigned op)
 	l->size = i->osize;
 }
 
+/* `word`: bytes of an address. */
+static void lift_string(const struct insn *i, const struct raw *r, struct lift *l,
+			unsigned word)
+{
+	if (i->asize != word || i->seg != SEG_FLAT || i->flags & I_SEGCHK)
+		return;
+	l->kind = L_STRING;
+	l->op = r->op;
+	l->size = i->osize;
+	l->prefix = i->flags & (I_REP | I_REPNE) ? 0xf3 : 0;
+}
+
 static void lift_map0(const struct insn *i, const struct raw *r, bool m64,
 		      struct lift *l)
 {
@@ -340,6 +352,10 @@ static void lift_map0(const struct insn *i, const struct raw *r, bool m64,
 		break;
 	case 0x98:
 	case 0x99: plain(i, l, op); break;
+	case 0xa4:
+	case 0xa5:
+	case 0xaa:
+	case 0xab: lift_string(i, r, l, m64 ? 8 : 4); break;
 	case 0xa8:
 	case 0xa9:
 		on_rax(i, l, op & 1 ? 0xf7 : 0xf6, 0, !(op & 1), false);
@@ -503,6 +519,7 @@ static unsigned implied_writes(const struct lift *l)
 	case L_PUSH_IMM:
 	case L_POP: return 1u << X86_RSP;
 	case L_LEAVE: return 1u << X86_RSP | 1u << X86_RBP;
+	case L_STRING: return 1u << X86_RCX | 1u << X86_RSI | 1u << X86_RDI;
 	case L_X87: return ax;                              /* FNSTSW AX */
 	case L_GEN: return l->map == 3 ? 1u << X86_RCX : 0; /* PCMPISTRI */
 	case L_OP:

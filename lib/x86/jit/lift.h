@@ -25,6 +25,7 @@ enum lift_kind {
 	L_PUSH_IMM,
 	L_POP,
 	L_LEAVE,
+	L_STRING, /* MOVS, STOS; prefix F3: repeated */
 	L_GEN, /* vectors, and general registers in VEX or three-byte opcodes: enum lift_field */
 	L_X87,
 	L_END, /* the block's */

@@ -67,7 +67,7 @@ struct side *jt_side_add(struct trans *t, enum side_kind kind, uint8_t *from,
 /* The frame of an exception has all flags. */
 static bool may_fault(const struct lift *l)
 {
-	return l->kind == L_INTERP || l->kind == L_DIV ||
+	return l->kind == L_INTERP || l->kind == L_DIV || l->kind == L_STRING ||
 	       (l->mem && l->kind != L_LEA) ||
 	       (l->kind >= L_CALL && l->kind <= L_LEAVE);
 }
@@ -188,6 +188,7 @@ static bool put_insn(struct trans *t, unsigned n)
 	case L_PUSH_IMM: jt_push(t, n); return true;
 	case L_POP: jt_pop(t, n); return true;
 	case L_LEAVE: jt_leave(t, n); return true;
+	case L_STRING: jt_string(t, n); return true;
 	case L_GEN: jt_gen(t, n); return true;
 	case L_X87: jt_x87(t, n); return true;
 	case L_JCC: jt_jcc(t, n); return true;

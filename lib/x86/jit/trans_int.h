@@ -49,7 +49,7 @@ struct group {
 	int32_t lo, hi; /* from where the base points at the first access */
 };
 
-#define SIDES_MAX (BLOCK_MAX * 3)
+#define SIDES_MAX (BLOCK_MAX * 4)
 /* The most that a translation takes. */
 #define CODE_MAX  (BLOCK_MAX * 512u)
 
@@ -138,6 +138,7 @@ struct mem_op jt_stack(struct trans *t, unsigned n, unsigned base, int32_t disp,
 		       bool write);
 /* The instruction is done. */
 void jt_access_done(struct trans *t, struct mem_op a);
+void jt_string(struct trans *t, unsigned n);
 
 /* ---- trans_op.c ---- */
 

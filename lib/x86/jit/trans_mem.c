@@ -200,15 +200,10 @@ bool jt_grouped(const struct trans *t, unsigned n)
 
 /* ---- look-up ---------------------------------------------------------------------------------------------- */
 
-/*
- * ZF: [T_A, T_A + size) may be accessed directly, T_B is the place in the TLB; T_C is changed. An
- * aligned operand does not leave its page.
- */
-static void put_tlb_compare(struct trans *t, unsigned size, bool write, unsigned align)
+/* T_B = place of T_A's page in the TLB. */
+static void put_tlb_index(struct trans *t)
 {
 	struct emit *e = &t->e;
-	int32_t tag = t->tlb + (int32_t)(write ? offsetof(struct tlb_entry, tag_write)
-					       : offsetof(struct tlb_entry, tag_read));
 
 	if (t->j->bmi2) {
 		e_vex(e, false, false, 3, 3, 0xf0, T_B, 0, rm_reg(T_A)); /* rorx */
@@ -218,12 +213,31 @@ static void put_tlb_compare(struct trans *t, unsigned size, bool write, unsigned
 	}
 	e8(e, 6);
 	e_alu_imm(e, 4, 4, rm_reg(T_B), (TLB_SIZE - 1) << 6);
-	if (size > 1 && !align)
-		e_lea(e, 8, T_C, T_A, H_SP, 0, (int32_t)size - 1);
-	else
-		e_mov(e, 8, T_C, T_A);
+}
+
+/* ZF: the page of T_C, which is changed, is the one at T_B, and may be accessed directly. */
+static void put_tlb_tag(struct trans *t, bool write, unsigned align)
+{
+	struct emit *e = &t->e;
+	int32_t tag = t->tlb + (int32_t)(write ? offsetof(struct tlb_entry, tag_write)
+					       : offsetof(struct tlb_entry, tag_read));
+
 	e_alu_imm(e, 8, 4, rm_reg(T_C), -4096 | (int32_t)align);
 	e_rm(e, 8, 0x3b, T_C, rm_cpu_index(T_B, tag));
+}
+
+/*
+ * ZF: [T_A, T_A + size) may be accessed directly, T_B is the place in the TLB; T_C is changed. An
+ * aligned operand does not leave its page.
+ */
+static void put_tlb_compare(struct trans *t, unsigned size, bool write, unsigned align)
+{
+	put_tlb_index(t);
+	if (size > 1 && !align)
+		e_lea(&t->e, 8, T_C, T_A, H_SP, 0, (int32_t)size - 1);
+	else
+		e_mov(&t->e, 8, T_C, T_A);
+	put_tlb_tag(t, write, align);
 }
 
 static struct host_rm addend_at(const struct trans *t)
@@ -374,4 +388,89 @@ struct mem_op jt_stack(struct trans *t, unsigned n, unsigned base, int32_t disp,
 		return put_grouped(t, n, base, disp);
 	e_lea(&t->e, t->word, T_A, host_of[base], H_SP, 0, disp);
 	return put_probe(t, n, t->word, write, 0);
+}
+
+/* ---- strings -------------------------------------------------------------------------------------------------- */
+
+/* Looks up all that register `reg` points at. T_A = what makes its addresses the host's. */
+static struct side *put_string_probe(struct trans *t, unsigned n, unsigned reg,
+				     bool write)
+{
+	const struct lift *l = &t->l[n];
+	struct emit *e = &t->e;
+	struct side *s;
+
+	e_mov(e, t->word, T_A, reg);
+	put_tlb_index(t);
+	if (l->prefix)
+		e_lea(e, 8, T_C, T_A, H_CX, (unsigned)__builtin_ctz(l->size), -1);
+	else
+		e_lea(e, 8, T_C, T_A, H_SP, 0, l->size - 1);
+	put_tlb_tag(t, write, 0);
+	s = jt_side_add(t, SIDE_INTERP, e_jcc(e, CC_NZ), n);
+	e_rm(e, 8, 0x8b, T_A, addend_at(t));
+	return s;
+}
+
+/* The host's instruction, on [rsi + T_B] and [rdi + T_A]. */
+static void put_string(struct trans *t, const struct lift *l)
+{
+	bool movs = l->op < 0xa8;
+	struct emit *e = &t->e;
+
+	if (movs)
+		e_rm(e, 8, 0x01, T_B, rm_reg(H_SI));
+	e_rm(e, 8, 0x01, T_A, rm_reg(H_DI));
+	if (l->prefix)
+		e8(e, l->prefix);
+	if (l->size == 2)
+		e8(e, 0x66);
+	if (l->size == 8)
+		e8(e, 0x48);
+	e8(e, l->op);
+	if (movs)
+		e_rm(e, 8, 0x29, T_B, rm_reg(H_SI));
+	e_rm(e, 8, 0x29, T_A, rm_reg(H_DI));
+	if (t->word == 4) { /* what ends at 4 GiB */
+		if (movs)
+			e_mov(e, 4, H_SI, H_SI);
+		e_mov(e, 4, H_DI, H_DI);
+	}
+}
+
+/* Within a page, upwards; else the interpreter does it, a page at a time. */
+void jt_string(struct trans *t, unsigned n)
+{
+	const struct lift *l = &t->l[n];
+	bool movs = l->op < 0xa8;
+	struct emit *e = &t->e;
+	struct side *s[4] = {NULL};
+	uint8_t *none = NULL;
+
+	jt_flags_keep(t, LF_ALL);
+	e_rm(e, 4, 0xf7, 0, rm_cpu(CPU_OFF(rflags)));
+	e32(e, FL_DF);
+	s[0] = jt_side_add(t, SIDE_INTERP, e_jcc(e, CC_NZ), n);
+	if (l->prefix) {
+		if (t->word == 4)
+			e_mov(e, 4, H_CX, H_CX);
+		e_alu_imm(e, 8, 7, rm_reg(H_CX), (int32_t)(PAGE_SIZE / l->size));
+		s[1] = jt_side_add(t, SIDE_INTERP, e_jcc(e, CC_NBE), n);
+		e_rm(e, 8, 0x85, H_CX, rm_reg(H_CX));
+		none = e_jcc(e, CC_Z);
+	}
+	if (movs) {
+		s[2] = put_string_probe(t, n, H_SI, false);
+		e_store(e, 8, T_A, CPU_OFF(jit_tmp));
+	}
+	s[3] = put_string_probe(t, n, H_DI, true);
+	if (movs)
+		e_load(e, 8, T_B, CPU_OFF(jit_tmp));
+	put_string(t, l);
+	if (none)
+		e_patch(none, e->p);
+	for (unsigned k = 0; k < 4; k++) {
+		if (s[k])
+			jt_side_done(t, s[k]);
+	}
 }
