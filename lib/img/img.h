@@ -391,6 +391,19 @@ int img_bitmap(struct img *img, enum img_bitmap_action action, const char *name,
 	       uint64_t granularity, struct img *from, const char *source,
 	       struct err *err);
 
+struct img_bitmap_copy {
+	bool skip_broken; /* those that were not closed properly are left out, and told: */
+	void (*say)(void *ctx, const char *name); /* may be NULL */
+	void *ctx;
+};
+
+/*
+ * Copies all persistent bitmaps of `from` to `img`, which may be larger. img NULL: only looks whether they can be copied.
+ * -ENOTSUP: one of the two has no bitmaps at all.
+ */
+int img_bitmaps_copy(struct img *img, struct img *from,
+		     const struct img_bitmap_copy *how, struct err *err);
+
 /* ---- measuring ---- */
 
 struct img_range {

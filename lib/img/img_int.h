@@ -173,6 +173,9 @@ struct img_format {
 	int (*bitmap)(struct img *img, enum img_bitmap_action action, const char *name,
 		      uint64_t granularity, struct img *from, const char *source,
 		      struct err *err);
+	/* Puts copies of `from`'s, of this format, into img (NULL: only looks whether they can be copied). */
+	int (*bitmaps_copy)(struct img *img, struct img *from,
+			    const struct img_bitmap_copy *how, struct err *err);
 	/* What it can tell, in the order and with the names of qemu-img's "format-specific": "data". */
 	void (*details)(struct img *img, struct details *d);
 };

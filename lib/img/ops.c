@@ -251,6 +251,35 @@ int img_bitmap(struct img *img, enum img_bitmap_action action, const char *name,
 	return img->fmt->bitmap(img, action, name, granularity, from, source, err);
 }
 
+/* Can the image have any? */
+static int want_bitmaps(struct img *img, struct err *err)
+{
+	struct img_info i;
+
+	if (img->one_pass)
+		return err_set(err, ENOTSUP,
+			       "an image that is written to a pipe has no bitmaps");
+	if (!img->fmt->bitmaps_copy)
+		return cannot(img, "has no persistent bitmaps", err);
+	img_info(img, &i);
+	return i.version >= 3 ? 0
+			      : err_set(err, ENOTSUP,
+					"'%s' is of version 2, which has no bitmaps",
+					img->path);
+}
+
+int img_bitmaps_copy(struct img *img, struct img *from,
+		     const struct img_bitmap_copy *how, struct err *err)
+{
+	int rc = want_bitmaps(from, err);
+
+	if (!rc && img)
+		rc = want_bitmaps(img, err);
+	if (!rc && img && img->fmt != from->fmt)
+		rc = cannot(img, "cannot take the bitmaps of another format", err);
+	return rc ? rc : from->fmt->bitmaps_copy(img, from, how, err);
+}
+
 /* ---- measuring ---- */
 
 int img_measure(const struct img_create_opts *opts, const struct img_plan *plan,

@@ -56,7 +56,69 @@ t 'a snapshot does not change them' kept
 t 'the same name twice' fails 'already' $tool x.qcow2 bitmap add a
 t 'a name that is not there' fails 'no bitmap' $tool x.qcow2 bitmap clear z
 t 'a wrong granularity' fails 'a power of two' $tool x.qcow2 bitmap add z 1000
-t 'a size for which there are bitmaps' fails 'remove them first' $tool x.qcow2 resize 20M
+# ---- another size: bitmaps as qemu-img has them afterwards ----
+resized() { # resized OPTIONS SIZE...
+	begin "$1" && shift && qemu-img bitmap --add -g 64k x.qcow2 a && qemu-img bitmap --add -g 512 x.qcow2 e &&
+		qemu-io -c 'write 1M 300k' -c 'write 9M 1' -c 'write 10485248 512' x.qcow2 >/dev/null || return 1
+	for size; do
+		cp x.qcow2 theirs.qcow2
+		qemu-img resize -q --shrink theirs.qcow2 "$size" && "$O/vm-img" resize -q --shrink x.qcow2 "$size" && clean || return 1
+		[ "$(list)" = "$(list theirs.qcow2)" ] || { list; list theirs.qcow2; return 1; }
+		qemu-img compare -q x.qcow2 theirs.qcow2 || return 1
+		for b in a e; do
+			ours=$(dirty $b)
+			mv x.qcow2 ours.qcow2 && cp theirs.qcow2 x.qcow2
+			yours=$(dirty $b)
+			mv ours.qcow2 x.qcow2
+			[ "$ours" = "$yours" ] || { echo "$size $b: $ours, not $yours"; return 1; }
+		done
+	done
+}
+t 'resized' resized cluster_size=64k 20M 3G 9437184 1152k 64M 512
+t 'resized, small clusters' resized cluster_size=512 20M 300M 5M 5000192 6M 1M
+t 'resized, subclusters' resized cluster_size=32k,extended_l2=on 11M 2M
+applied() { # a snapshot of another size
+	begin && qemu-img bitmap --add x.qcow2 a && qemu-io -c 'write 1M 300k' x.qcow2 >/dev/null && $tool x.qcow2 create s &&
+		"$O/vm-img" resize -q x.qcow2 30M && qemu-io -c 'write 20M 1M' x.qcow2 >/dev/null && $tool x.qcow2 apply s && clean &&
+		qemu-img info x.qcow2 | grep -q '10 MiB' && [ "$(dirty a)" = '1048576+327680' ] || { dirty a; return 1; }
+}
+t 'a snapshot of another size' applied
+broken() { # broken: one that was not closed properly
+	begin && qemu-img bitmap --add x.qcow2 a && qemu-img bitmap --add x.qcow2 b && qemu-img bitmap --disable x.qcow2 b && $O/tests/progs/imgio -n x.qcow2 write 0 64k 1 &&
+		[ "$(list)" = 'a:65536:in-use+auto b:65536:' ] || { list; return 1; }
+}
+t 'written here: not valid any more' broken
+t 'such an image keeps its size' fails "bitmap 'a' of 'x.qcow2' was not closed properly" "$O/vm-img" resize x.qcow2 20M
+
+# ---- convert --bitmaps ----
+t 'convert --bitmaps: not with a broken one' fails "--skip-broken-bitmaps" "$O/vm-img" convert --bitmaps -O qcow2 x.qcow2 y.qcow2
+left_out() { says "bitmap 'a' was not closed properly and is left out" "$O/vm-img" convert --bitmaps --skip-broken-bitmaps -O qcow2 x.qcow2 y.qcow2 &&
+	[ "$(list y.qcow2)" = 'b:65536:' ] && qemu-img compare -q x.qcow2 y.qcow2 && qemu-img check -q y.qcow2; }
+t 'but without it' left_out
+copied() { # copied OPTIONS...
+	begin cluster_size=4k && qemu-img bitmap --add -g 512 x.qcow2 a && qemu-io -c 'write 1M 300k' -c 'write 9M 1' x.qcow2 >/dev/null &&
+		qemu-img bitmap --disable x.qcow2 a && qemu-img bitmap --add x.qcow2 b && qemu-io -c 'write 5M 5k' x.qcow2 >/dev/null || return 1
+	"$O/vm-img" convert --bitmaps -O qcow2 "$@" x.qcow2 y.qcow2 && qemu-img check -q y.qcow2 && qemu-img compare -q x.qcow2 y.qcow2 &&
+		[ "$(list y.qcow2)" = "$(list)" ] || return 1
+	for b in a b; do
+		want=$(dirty $b)
+		mv x.qcow2 from.qcow2 && cp y.qcow2 x.qcow2
+		got=$(dirty $b)
+		mv from.qcow2 x.qcow2
+		[ -n "$got" ] && [ "$got" = "$want" ] || { echo "$got, not $want"; return 1; }
+	done
+}
+t 'convert --bitmaps' copied
+t 'convert --bitmaps -c' copied -c
+t 'convert --bitmaps, other clusters' copied -o cluster_size=512,refcount_bits=1
+into() { qemu-img create -q -f qcow2 y.qcow2 "$1" && "$O/vm-img" convert -n --bitmaps -O qcow2 x.qcow2 y.qcow2 && qemu-img check -q y.qcow2 &&
+	[ "$(list y.qcow2)" = "$(list)" ]; }
+t 'convert -n --bitmaps' into 10M
+t 'convert -n --bitmaps into a larger one' into 30M
+t 'which has them then' fails "has a bitmap 'a' already" "$O/vm-img" convert -n --bitmaps -O qcow2 x.qcow2 y.qcow2
+t 'raw has none' exits 2 "$O/vm-img" convert --bitmaps -O raw x.qcow2 y.raw
+t 'a pipe has none' exits 2 "$O/vm-img" convert --bitmaps -O qcow2 x.qcow2 -
+t 'raw has none to copy' fails 'raw' "$O/vm-img" convert --bitmaps -O qcow2 info y.qcow2
 v2() { begin compat=0.10 && fails 'version 2' $tool x.qcow2 bitmap add a; }
 t 'version 2' v2
 done_testing

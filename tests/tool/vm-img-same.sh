@@ -166,6 +166,15 @@ same 'bitmap twice' 'qemu-img bitmap --add disk.qcow2 b && qemu-img bitmap --add
 same 'bitmap without an action' 'qemu-img bitmap disk.qcow2 b'
 same 'bitmap of raw' 'qemu-img bitmap --add -f raw disk.raw b'
 
+bits='qemu-img bitmap --add disk.qcow2 b && qemu-img bitmap --add -g 4k --disable disk.qcow2 d'
+same 'convert --bitmaps' "$bits && qemu-img convert --bitmaps -O qcow2 disk.qcow2 x.qcow2 && qemu-img info --output=json x.qcow2" x.qcow2
+same 'convert --bitmaps to raw' "$bits && qemu-img convert --bitmaps -O raw disk.qcow2 x.raw"
+same 'convert --bitmaps from raw' 'qemu-img convert --bitmaps -O qcow2 disk.raw x.qcow2'
+same 'convert --bitmaps of several' "$bits && qemu-img convert --bitmaps -O qcow2 disk.qcow2 disk.qcow2 x.qcow2"
+same 'convert --skip-broken-bitmaps alone' 'qemu-img convert --skip-broken-bitmaps -O qcow2 disk.qcow2 x.qcow2'
+same 'resize with bitmaps' "$bits && qemu-img resize -q disk.qcow2 +5M && qemu-img info --output=json disk.qcow2" disk.qcow2
+same 'resize to less with bitmaps' "$bits && qemu-img resize -q --shrink disk.qcow2 5M && qemu-img info --output=json disk.qcow2" disk.qcow2
+
 # ---- rebase, commit ----
 same 'rebase' 'qemu-img rebase -b other.raw -F raw over.qcow2' over.qcow2
 same 'rebase to a shorter one' 'truncate -s 5M short.raw && qemu-img rebase -b short.raw -F raw over.qcow2' over.qcow2

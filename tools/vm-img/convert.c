@@ -22,7 +22,7 @@ static char *backing, *backing_format, *snapshot;
 static char *partitions;
 static int used_only;
 static int packed, existing, out_of_order, offload, target_zero, salvage, bitmaps,
-	target_opts;
+	skip_broken, target_opts;
 static uint64_t sparse = 4096, rate;
 static unsigned threads;
 static struct select chosen;
@@ -260,6 +260,41 @@ static int copy(struct job *b)
 	return rc ? fail(&err) : 0;
 }
 
+static void say_skipped(void *ctx, const char *name)
+{
+	(void)ctx;
+	fprintf(stderr,
+		"%s: warning: bitmap '%s' was not closed properly and is left out\n",
+		page.name, name);
+}
+
+/* Can they be copied (out NULL), or copies them. */
+static int copy_bitmaps(struct job *b, struct img *out)
+{
+	struct img_bitmap_copy how = {skip_broken, out ? say_skipped : NULL, NULL};
+	struct err err;
+
+	return bitmaps && img_bitmaps_copy(out, b->in[0], &how, &err) ? fail(&err) : 0;
+}
+
+/* The same, before anything is copied: the target has to be able to have some. */
+static int check_bitmaps(struct job *b)
+{
+	const char *compat = "";
+
+	for (unsigned i = 0; i < c.n_options; i++)
+		if (!strcmp(c.options[i].name, "compat"))
+			compat = c.options[i].value;
+	if (!bitmaps)
+		return 0;
+	if (!c.target_format || strcmp(c.target_format, "qcow2") ||
+	    !strcmp(compat, "0.10") || !strcmp(compat, "v2") ||
+	    !strcmp(b->out_name, "-"))
+		return usage("--bitmaps: the target has no bitmaps: qcow2 files of "
+			     "version 3 have");
+	return copy_bitmaps(b, NULL);
+}
+
 static int finish(struct job *b)
 {
 	struct img *out = b->out;
@@ -280,6 +315,8 @@ static int convert(struct job *b)
 	int st = open_sources(b);
 
 	if (!st)
+		st = check_bitmaps(b);
+	if (!st)
 		st = list_work(b);
 	if (!st && !existing)
 		st = plan_target(b);
@@ -287,6 +324,8 @@ static int convert(struct job *b)
 		st = open_target(b);
 	if (!st)
 		st = copy(b);
+	if (!st)
+		st = copy_bitmaps(b, b->out);
 	if (!st)
 		st = finish(b);
 	if (b->target)
@@ -310,8 +349,10 @@ static int check_options(void)
 	if (existing && (backing || c.n_options) && !c.image_opts)
 		return usage("-n: the target is there already, -o and -B make no "
 			     "sense");
-	if (bitmaps)
-		return usage("--bitmaps is not supported: bitmaps are not copied");
+	if (skip_broken && !bitmaps)
+		return usage("--skip-broken-bitmaps goes with --bitmaps");
+	if (bitmaps && (c.n_args > 2 || snapshot || used_only || partitions))
+		return usage("--bitmaps goes with one whole image");
 	if (backing && c.n_args > 2)
 		return usage("-B: only one image can be copied in front of a backing "
 			     "file");
@@ -361,8 +402,10 @@ static int run(const struct command *cmd, int argc, const char **argv)
 		 "at most so many bytes a second", "SIZE"},
 		{"salvage", 0, POPT_ARG_NONE, &salvage, 0,
 		 "what cannot be read becomes zeros", NULL},
-		{"bitmaps", 0, POPT_ARG_NONE, &bitmaps, 0, "copy persistent bitmaps",
-		 NULL},
+		{"bitmaps", 0, POPT_ARG_NONE, &bitmaps, 0,
+		 "copy persistent bitmaps, too", NULL},
+		{"skip-broken-bitmaps", 0, POPT_ARG_NONE, &skip_broken, 0,
+		 "and leave out those that were not closed properly", NULL},
 		{"copy-offloading", 'C', POPT_ARG_NONE, &offload, 0,
 		 "have the host copy where it can (blocks are shared anyway)", NULL},
 		{"target-image-opts", 0, POPT_ARG_NONE, &target_opts, 0,

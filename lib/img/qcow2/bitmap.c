@@ -135,23 +135,26 @@ void bitmaps_build(const struct bitmaps *b, struct str *out)
 /* Larger bitmaps are not read into memory. */
 #define MAX_BITS_BYTES (256ull << 20)
 
-static uint64_t bits_bytes(const struct qcow2 *q, unsigned granularity_bits)
+static uint64_t count_bits(uint64_t size, unsigned granularity_bits)
 {
-	uint64_t bits = (q->img->size + BIT(granularity_bits) - 1) >> granularity_bits;
-
-	return (bits + 7) / 8;
+	return (size + BIT(granularity_bits) - 1) >> granularity_bits;
 }
 
-static uint64_t table_entries(const struct qcow2 *q, unsigned granularity_bits)
+/* Of a disk of `size` bytes. */
+static uint64_t table_entries(const struct qcow2 *q, uint64_t size,
+			      unsigned granularity_bits)
 {
-	return (bits_bytes(q, granularity_bits) + q->cluster_size - 1) >>
-	       q->cluster_bits;
+	uint64_t bytes = (count_bits(size, granularity_bits) + 7) / 8;
+
+	return (bytes + q->cluster_size - 1) >> q->cluster_bits;
 }
 
-/* A bitmap's content, whole clusters of it. */
-static int bits_load(const struct qcow2 *q, const struct bitmap *b, uint8_t **out)
+/* A bitmap's content for a disk of `size` bytes, whole clusters of it. */
+static int bits_load(const struct qcow2 *q, const struct bitmap *b, uint64_t size,
+		     uint8_t **out)
 {
-	uint64_t n = table_entries(q, b->granularity_bits), len = n << q->cluster_bits;
+	uint64_t n = table_entries(q, size, b->granularity_bits);
+	uint64_t len = n << q->cluster_bits;
 	be64 *table;
 	int rc;
 
@@ -182,11 +185,12 @@ static bool all_zeros(const uint8_t *p, uint64_t n)
 	return !p[0] && !memcmp(p, p + 1, n - 1);
 }
 
-/* Writes content (NULL: zeros) and its table to new places. */
-static int bits_store(struct remake *r, struct bitmap *b, const uint8_t *bits)
+/* Writes content (NULL: zeros) for a disk of `size` bytes and its table to new places. */
+static int bits_store(struct remake *r, struct bitmap *b, uint64_t size,
+		      const uint8_t *bits)
 {
 	struct qcow2 *q = r->q;
-	uint64_t n = table_entries(q, b->granularity_bits);
+	uint64_t n = table_entries(q, size, b->granularity_bits);
 	be64 *table;
 	int rc = 0;
 
@@ -238,7 +242,7 @@ static int bitmap_add(struct remake *r, struct bitmaps *b, const char *name,
 		.granularity_bits = (uint8_t)__builtin_ctzll(granularity),
 		.name = strdup(name),
 	};
-	return v->name ? bits_store(r, v, NULL) : -ENOMEM;
+	return v->name ? bits_store(r, v, r->q->img->size, NULL) : -ENOMEM;
 }
 
 static void bit_range(uint8_t *bits, uint64_t first, uint64_t last)
@@ -290,12 +294,13 @@ static int bitmap_merge(struct remake *r, struct bitmap *b, struct img *from,
 	else if (from->size != r->q->img->size)
 		rc = err_set(err, EINVAL, "'%s' and '%s' are not of the same size",
 			     from->path, r->q->img->path);
-	if (!rc && ((rc = bits_load(s, x, &src)) || (rc = bits_load(r->q, b, &dst))))
+	if (!rc && ((rc = bits_load(s, x, from->size, &src)) ||
+		    (rc = bits_load(r->q, b, from->size, &dst))))
 		err_sys(err, -rc, "cannot read bitmap '%s'", src ? b->name : source);
 	if (!rc) {
 		bits_merge(dst, b->granularity_bits, src, x->granularity_bits,
 			   from->size);
-		rc = bits_store(r, b, dst);
+		rc = bits_store(r, b, from->size, dst);
 		if (rc)
 			err_sys(err, -rc, "cannot write bitmap '%s'", b->name);
 		free(dst);
@@ -351,7 +356,7 @@ static int bitmap_do(struct remake *r, struct bitmaps *b, enum img_bitmap_action
 		b->n--;
 		memmove(x, x + 1, (size_t)(b->v + b->n - x) * sizeof(*x));
 		break;
-	case IMG_BITMAP_CLEAR: rc = bits_store(r, x, NULL); break;
+	case IMG_BITMAP_CLEAR: rc = bits_store(r, x, r->q->img->size, NULL); break;
 	case IMG_BITMAP_ENABLE: x->flags |= BITMAP_AUTO; break;
 	case IMG_BITMAP_DISABLE: x->flags &= ~(uint32_t)BITMAP_AUTO; break;
 	case IMG_BITMAP_MERGE: return bitmap_merge(r, x, from, source, err);
@@ -394,6 +399,177 @@ int qcow2_bitmap(struct img *img, enum img_bitmap_action action, const char *nam
 		remake_abort(&r);
 	}
 	bitmaps_fini(&b);
+	return rc;
+}
+
+/* ---- another size ---- */
+
+int bitmaps_resizable(const struct qcow2 *q, struct bitmaps *b, struct err *err)
+{
+	int rc = bitmaps_load(q, b, err);
+
+	for (size_t i = 0; i < b->n && !rc; i++)
+		if (b->v[i].flags & BITMAP_IN_USE || b->v[i].type != DIRTY_TRACKING)
+			rc = err_set(
+				err, ENOTSUP,
+				"bitmap '%s' of '%s' was not closed properly: remove "
+				"it before the image gets another size",
+				b->v[i].name, q->img->path);
+	if (rc)
+		bitmaps_fini(b);
+	return rc;
+}
+
+static int bitmap_resize(struct remake *r, struct bitmap *b, uint64_t old, uint64_t new)
+{
+	struct qcow2 *q = r->q;
+	uint64_t n = count_bits(new, b->granularity_bits), len, had;
+	uint8_t *bits, *more;
+	int rc = bits_load(q, b, old, &bits);
+
+	if (rc)
+		return rc;
+	had = table_entries(q, old, b->granularity_bits) << q->cluster_bits;
+	len = table_entries(q, new, b->granularity_bits) << q->cluster_bits;
+	if (len > MAX_BITS_BYTES) {
+		free(bits);
+		return -EFBIG;
+	}
+	more = realloc(bits, max_u64(len, had) + 1);
+	if (!more) {
+		free(bits);
+		return -ENOMEM;
+	}
+	if (len > had)
+		memset(more + had, 0, len - had);
+	/* Nothing is dirty behind the end. */
+	if (new < old && n < len * 8) {
+		if (n % 8)
+			more[n / 8] &= (uint8_t)((1u << (n % 8)) - 1);
+		memset(more + (n + 7) / 8, 0, len - (n + 7) / 8);
+	}
+	rc = bits_store(r, b, new, more);
+	free(more);
+	return rc;
+}
+
+int bitmaps_resize(struct remake *r, struct bitmaps *b, uint64_t old, uint64_t new)
+{
+	int rc = 0;
+
+	for (size_t i = 0; i < b->n && !rc; i++)
+		rc = bitmap_resize(r, &b->v[i], old, new);
+	if (rc || !b->n)
+		return rc;
+	bitmaps_build(b, &r->bm_dir);
+	r->bm_n = b->n;
+	r->bm_changed = true;
+	return 0;
+}
+
+/* ---- copying ---- */
+
+static int bitmap_copy(struct remake *r, struct bitmaps *to, struct img *from,
+		       const struct bitmap *x, struct err *err)
+{
+	const struct qcow2 *s = from->priv;
+	uint64_t size = r->q->img->size;
+	struct bitmap *b;
+	uint8_t *src, *dst;
+	int rc;
+
+	if (bitmap_find(to, x->name))
+		return err_set(err, EEXIST, "'%s' has a bitmap '%s' already",
+			       r->q->img->path, x->name);
+	if (from->size > size)
+		return err_set(err, EINVAL, "'%s' is smaller than the bitmap '%s'",
+			       r->q->img->path, x->name);
+	rc = bitmap_add(r, to, x->name, BIT(x->granularity_bits));
+	if (!rc)
+		rc = bits_load(s, x, from->size, &src);
+	if (rc)
+		return err_sys(err, -rc, "cannot read bitmap '%s'", x->name);
+	b = &to->v[to->n - 1];
+	b->flags = x->flags & BITMAP_AUTO;
+	rc = bits_load(r->q, b, size, &dst);
+	if (!rc) {
+		bits_merge(dst, b->granularity_bits, src, x->granularity_bits,
+			   from->size);
+		rc = bits_store(r, b, size, dst);
+		free(dst);
+	}
+	free(src);
+	return rc ? err_sys(err, -rc, "cannot write bitmap '%s'", x->name) : 0;
+}
+
+/* Takes those away that cannot be copied, or fails because of them. */
+static int drop_broken(struct img *from, struct bitmaps *b,
+		       const struct img_bitmap_copy *how, struct err *err)
+{
+	for (size_t i = 0; i < b->n;) {
+		struct bitmap *x = &b->v[i];
+
+		if (!(x->flags & BITMAP_IN_USE) && x->type == DIRTY_TRACKING &&
+		    x->granularity_bits >= MIN_GRAN &&
+		    x->granularity_bits <= MAX_GRAN) {
+			i++;
+			continue;
+		}
+		if (!how->skip_broken)
+			return err_set(err, EINVAL,
+				       "bitmap '%s' of '%s' was not closed properly: "
+				       "--skip-broken-bitmaps leaves it out",
+				       x->name, from->path);
+		if (how->say)
+			how->say(how->ctx, x->name);
+		bitmap_fini(x);
+		b->n--;
+		memmove(x, x + 1, (size_t)(b->v + b->n - x) * sizeof(*x));
+	}
+	return 0;
+}
+
+/* Puts copies into the image. */
+static int copy_all(struct qcow2 *q, struct img *from, const struct bitmaps *all,
+		    struct err *err)
+{
+	struct bitmaps to;
+	struct remake r;
+	int rc = bitmaps_load(q, &to, err);
+
+	if (rc)
+		return rc;
+	rc = remake_begin(&r, q, false, err);
+	if (rc) {
+		bitmaps_fini(&to);
+		return rc;
+	}
+	for (size_t i = 0; i < all->n && !rc; i++)
+		rc = bitmap_copy(&r, &to, from, &all->v[i], err);
+	if (rc) {
+		remake_abort(&r);
+	} else {
+		bitmaps_build(&to, &r.bm_dir);
+		r.bm_n = to.n;
+		r.bm_changed = true;
+		rc = remake_commit(&r, err);
+	}
+	bitmaps_fini(&to);
+	return rc;
+}
+
+int qcow2_bitmaps_copy(struct img *img, struct img *from,
+		       const struct img_bitmap_copy *how, struct err *err)
+{
+	struct bitmaps all;
+	int rc = bitmaps_load(from->priv, &all, err);
+
+	if (rc)
+		return rc;
+	rc = drop_broken(from, &all, how, err);
+	if (!rc && img && all.n)
+		rc = copy_all(img->priv, from, &all, err);
+	bitmaps_fini(&all);
 	return rc;
 }
 

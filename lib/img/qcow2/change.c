@@ -115,8 +115,19 @@ static int cut_table(struct remake *r, uint64_t i, uint64_t first)
 	return rc;
 }
 
-/* Another L1 table's length, and the size. */
-static int remake_size(struct qcow2 *q, uint64_t l1_n, uint64_t size, struct err *err)
+/* Snapshots that do not say how large their disk is would take the new size for theirs. */
+static void name_sizes(struct remake *r)
+{
+	for (size_t i = 0; i < r->snaps.n; i++)
+		if (r->snaps.v[i].known < 16) {
+			r->snaps.v[i].known = 16;
+			r->snaps_changed = true;
+		}
+}
+
+/* Another L1 table's length, and the size; `b`: bitmaps of the old one, NULL or none: leave them alone. */
+static int remake_size(struct qcow2 *q, uint64_t l1_n, uint64_t old, uint64_t size,
+		       struct bitmaps *b, struct err *err)
 {
 	struct remake r;
 	uint64_t clusters = (size + q->cluster_size - 1) >> q->cluster_bits;
@@ -131,13 +142,16 @@ static int remake_size(struct qcow2 *q, uint64_t l1_n, uint64_t size, struct err
 		remake_abort(&r);
 		return err_set(err, ENOMEM, "no memory to resize '%s'", q->img->path);
 	}
-	memcpy(l1, r.l1, min_u64(l1_n, r.l1_n) * 8);
+	memcpy(l1, r.l1, min_u64(l1_entries(q, size), r.l1_n) * 8);
 	free(r.l1);
 	r.l1 = l1;
 	r.l1_n = l1_n;
 	r.head.h->size = be64_make(size);
-	if (size < q->img->size && in_table)
+	name_sizes(&r);
+	if (size < old && in_table)
 		rc = cut_table(&r, l1_n - 1, in_table);
+	if (!rc && b && b->n)
+		rc = bitmaps_resize(&r, b, old, size);
 	if (rc) {
 		remake_abort(&r);
 		return err_sys(err, -rc, "cannot resize '%s'", q->img->path);
@@ -145,11 +159,11 @@ static int remake_size(struct qcow2 *q, uint64_t l1_n, uint64_t size, struct err
 	return remake_commit(&r, err);
 }
 
-static int shrink(struct img *img, uint64_t size, struct err *err)
+static int shrink(struct img *img, uint64_t size, struct bitmaps *b, struct err *err)
 {
 	struct qcow2 *q = img->priv;
-	uint64_t n = l1_entries(q, size);
-	int rc = remake_size(q, n, size, err);
+	uint64_t n = max_u64(1, l1_entries(q, size));
+	int rc = remake_size(q, n, img->size, size, b, err);
 
 	/* A raw data file is the disk. */
 	if (!rc && q->external && !file_is_device(q->data) && file_size(q->data) > size)
@@ -167,12 +181,29 @@ static int zero_new(struct img *img, uint64_t old, uint64_t size)
 	return end > old ? img_write_zeroes(img, old, end - old, false) : 0;
 }
 
+/* The size, which is last. */
+static int set_size(struct qcow2 *q, uint64_t old, uint64_t size, struct bitmaps *b,
+		    struct err *err)
+{
+	struct head h;
+	int rc;
+
+	if (b->n || q->n_snapshots)
+		return remake_size(q, q->l1.n, old, size, b, err);
+	rc = head_load(q, &h, err);
+	if (rc)
+		return rc;
+	h.h->size = be64_make(size);
+	rc = head_write(q, &h, err);
+	head_fini(&h);
+	return rc;
+}
+
 static int grow(struct img *img, uint64_t size, enum img_prealloc prealloc,
-		struct err *err)
+		struct bitmaps *b, struct err *err)
 {
 	struct qcow2 *q = img->priv;
 	uint64_t old = img->size;
-	struct head h;
 	int rc = 0;
 
 	if (l1_entries(q, size) * 8 > MAX_L1_BYTES)
@@ -180,7 +211,7 @@ static int grow(struct img *img, uint64_t size, enum img_prealloc prealloc,
 			       "'%s' cannot have %llu bytes with clusters of %u bytes",
 			       img->path, (unsigned long long)size, q->cluster_size);
 	if (l1_entries(q, size) > q->l1.n)
-		rc = remake_size(q, l1_entries(q, size), old, err);
+		rc = remake_size(q, l1_entries(q, size), old, old, NULL, err);
 	if (rc)
 		return rc;
 	/* The header's size is last: until then what is written here is behind the end. */
@@ -194,11 +225,8 @@ static int grow(struct img *img, uint64_t size, enum img_prealloc prealloc,
 		rc = meta_flush(q, true);
 	if (rc)
 		err_sys(err, -rc, "cannot resize '%s'", img->path);
-	else if (!(rc = head_load(q, &h, err))) {
-		h.h->size = be64_make(size);
-		rc = head_write(q, &h, err);
-		head_fini(&h);
-	}
+	else
+		rc = set_size(q, old, size, b, err);
 	if (rc)
 		img->size = old;
 	return rc;
@@ -208,6 +236,8 @@ int qcow2_resize(struct img *img, uint64_t size, enum img_prealloc prealloc,
 		 struct err *err)
 {
 	struct qcow2 *q = img->priv;
+	struct bitmaps b = {0};
+	int rc;
 
 	if (q->n_snapshots && q->version < 3)
 		return err_set(
@@ -215,17 +245,15 @@ int qcow2_resize(struct img *img, uint64_t size, enum img_prealloc prealloc,
 			"'%s' is of version 2 and has snapshots, which would not know "
 			"their size: amend it to version 3 first",
 			img->path);
-	if (q->bm_n)
-		return err_set(
-			err, ENOTSUP,
-			"'%s' has persistent bitmaps for its present size: remove "
-			"them first",
-			img->path);
-	if (size < img->size)
-		return prealloc ? err_set(err, EINVAL,
-					  "no space can be taken while '%s' shrinks",
-					  img->path)
-				: shrink(img, size, err);
+	if (size < img->size && prealloc)
+		return err_set(err, EINVAL, "no space can be taken while '%s' shrinks",
+			       img->path);
+	if (size < img->size) {
+		rc = bitmaps_resizable(q, &b, err);
+		rc = rc ? rc : shrink(img, size, &b, err);
+		bitmaps_fini(&b);
+		return rc;
+	}
 	if (img->has_backing && !img->backing)
 		return err_set(
 			err, ENXIO,
@@ -237,7 +265,11 @@ int qcow2_resize(struct img *img, uint64_t size, enum img_prealloc prealloc,
 			err, ENOTSUP,
 			"'%s' has a backing file, which preallocation would hide",
 			img->path);
-	return grow(img, size, prealloc, err);
+	/* Before anything is written: then they count as in use. */
+	rc = bitmaps_resizable(q, &b, err);
+	rc = rc ? rc : grow(img, size, prealloc, &b, err);
+	bitmaps_fini(&b);
+	return rc;
 }
 
 /* ---- settings ---- */

@@ -462,5 +462,6 @@ const struct img_format img_qcow2 = {
 	.set_backing = qcow2_set_backing,
 	.make_empty = qcow2_make_empty,
 	.bitmap = qcow2_bitmap,
+	.bitmaps_copy = qcow2_bitmaps_copy,
 	.snapshots = &qcow2_snapshot_ops,
 };

@@ -343,6 +343,7 @@ static int snap_l1(struct qcow2 *q, const struct snap *s, be64 **l1, uint64_t *n
 static int snap_apply(struct img *img, const char *name, struct err *err)
 {
 	struct qcow2 *q = img->priv;
+	struct bitmaps b = {0};
 	struct remake r;
 	struct snap *s;
 	uint64_t n;
@@ -366,7 +367,17 @@ static int snap_apply(struct img *img, const char *name, struct err *err)
 	r.l1 = l1;
 	r.l1_n = n;
 	r.head.h->size = be64_make(s->disk_size);
-	return remake_commit(&r, err);
+	if (s->disk_size != img->size) {
+		rc = bitmaps_resizable(q, &b, err);
+		if (!rc && (rc = bitmaps_resize(&r, &b, img->size, s->disk_size)))
+			err_sys(err, -rc, "cannot write the bitmaps of '%s'",
+				img->path);
+		bitmaps_fini(&b);
+	}
+	if (!rc)
+		return remake_commit(&r, err);
+	remake_abort(&r);
+	return rc;
 }
 
 /* For an image that was just opened, read-only. */

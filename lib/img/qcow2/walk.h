@@ -63,6 +63,13 @@ void bitmaps_fini(struct bitmaps *b);
 void bitmaps_build(const struct bitmaps *b, struct str *out);
 /* Bitmaps that follow what guests write are not valid from here on: says so in the file. lock held. */
 int bitmaps_in_use(struct qcow2 *q);
+/* The bitmaps, if the image may get another size with them: bitmaps_fini(). */
+int bitmaps_resizable(const struct qcow2 *q, struct bitmaps *b, struct err *err);
+struct remake;
+/* Those of a disk of `old` bytes become those of one of `new` bytes; what is new is not dirty. */
+int bitmaps_resize(struct remake *r, struct bitmaps *b, uint64_t old, uint64_t new);
+int qcow2_bitmaps_copy(struct img *img, struct img *from,
+		       const struct img_bitmap_copy *how, struct err *err);
 int qcow2_bitmap(struct img *img, enum img_bitmap_action action, const char *name,
 		 uint64_t granularity, struct img *from, const char *source,
 		 struct err *err);
