@@ -32,11 +32,11 @@ enum { XSAVE_LEGACY = 576, XSAVE_AVX = 256 };
 #define F1_EDX_OWN  (1u << 1 | 1u << 2 | 1u << 3 | 1u << 4 | 1u << 5 | 1u << 6 | 1u << 7 | 1u << 8 |  \
 		     1u << 9 | 1u << 11 | 1u << 12 | 1u << 13 | 1u << 14 | 1u << 16 | 1u << 17 |    \
 		     1u << 19)
-/* Leaf 7 ebx, host: BMI1 AVX2 BMI2 RDSEED ADX CLFLUSHOPT CLWB SHA; own: FSGSBASE TSC_ADJUST
- * FDP_EXCPTN_ONLY and zero FCS/FDS are the host's; SMEP ERMS INVPCID SMAP */
-#define F7_EBX_HOST (1u << 3 | 1u << 5 | 1u << 6 | 1u << 8 | 1u << 13 | 1u << 18 | 1u << 19 |    \
-		     1u << 23 | 1u << 24 | 1u << 29)
-#define F7_EBX_OWN  (1u << 0 | 1u << 1 | 1u << 7 | 1u << 9 | 1u << 10 | 1u << 20)
+/* Leaf 7 ebx, host: BMI1 AVX2 BMI2 FDP_EXCPTN_ONLY RDSEED ADX CLFLUSHOPT CLWB SHA; own: FSGSBASE TSC_ADJUST
+ * SMEP ERMS INVPCID, zero FCS/FDS (x87_env.c), SMAP */
+#define F7_EBX_HOST (1u << 3 | 1u << 5 | 1u << 6 | 1u << 8 | 1u << 18 | 1u << 19 | 1u << 23 |    \
+		     1u << 24 | 1u << 29)
+#define F7_EBX_OWN  (1u << 0 | 1u << 1 | 1u << 7 | 1u << 9 | 1u << 10 | 1u << 13 | 1u << 20)
 /* Leaf 7 ecx: UMIP RDPID; edx: FSRM, ARCH_CAPABILITIES; Intel: IBRS STIBP L1D_FLUSH SSBD */
 #define F7_ECX_OWN  (1u << 2 | 1u << 22)
 #define F7_EDX_OWN  (1u << 4 | 1u << 29)

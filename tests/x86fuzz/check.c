@@ -171,9 +171,10 @@ static unsigned check_one(const struct jit *j, const ZydisDecoder *d,
 
 		read_code(buf, rw);
 		i.length = 1;
-		if (ZYAN_SUCCESS(ZydisDecoderDecodeFull(d, buf, 15, &i, op)))
+		if (ZYAN_SUCCESS(ZydisDecoderDecodeFull(d, buf, 15, &i, op))) {
 			what = wrong(j, &i, op, rx, &f);
-		follow(&f, &i, op);
+			follow(&f, &i, op);
+		}
 		if (what && !bad++) {
 			printf("host code at %p %s:", (const void *)rx, what);
 			for (unsigned n = 0; n < i.length; n++)

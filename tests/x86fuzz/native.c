@@ -142,16 +142,20 @@ static void crashed(int sig, const ucontext_t *uc)
 	signal(sig, SIG_DFL);
 }
 
+/* Into C code: a jump into the middle of an instruction may have loaded FS; the kernel leaves AC. */
+static void own_state(void)
+{
+	if (main_fs)
+		__asm__ volatile("wrfsbase %0" : : "r"(main_fs));
+	__asm__ volatile("pushfq; andl $~0x40000, (%%rsp); popfq" : : : "memory", "cc");
+}
+
 static void on_trap(int sig, siginfo_t *si, void *context)
 {
 	ucontext_t *uc = context;
 
 	(void)si;
-	/* a jump into the middle of an instruction may have loaded FS */
-	if (main_fs)
-		__asm__ volatile("wrfsbase %0" : : "r"(main_fs));
-	/* the kernel leaves AC as the case had it */
-	__asm__ volatile("pushfq; andl $~0x40000, (%%rsp); popfq" : : : "memory", "cc");
+	own_state();
 	if (phase == ENTER) {
 		context_enter(uc);
 	} else if (phase == RUN) {
@@ -165,7 +169,7 @@ static void on_tick(int sig, siginfo_t *si, void *context)
 {
 	(void)sig;
 	(void)si;
-	__asm__ volatile("pushfq; andl $~0x40000, (%%rsp); popfq" : : : "memory", "cc");
+	own_state();
 	if (run_count != last_tick) {
 		last_tick = run_count;
 		ticks = 0;
