@@ -118,7 +118,7 @@ static void test_guard(void **state)
 
 static void test_limits(void **state)
 {
-	struct img_create_opts co = {.format = "qcow2", .size = MB + 77};
+	struct img_create_opts co = {.format = "qcow2", .size = MB + 512};
 	const char *dir = temp_dir(), *path = make(dir, "x", &co);
 	struct img_extent e;
 	struct img_info info;
@@ -128,19 +128,19 @@ static void test_limits(void **state)
 	(void)state;
 	assert_int_equal(img_create(path, &co, &err), -EEXIST);
 	assert_int_equal(img_open(path, NULL, &img, &err), 0);
-	assert_int_equal(img_size(img), MB + 77);
-	assert_int_equal(img_read(img, buf, MB + 77, 0), 0);
-	assert_int_equal(img_read(img, buf, MB + 77, 1), -EINVAL);
-	assert_int_equal(img_read(img, buf, MB, 78), -EINVAL);
+	assert_int_equal(img_size(img), MB + 512);
+	assert_int_equal(img_read(img, buf, MB + 512, 0), 0);
+	assert_int_equal(img_read(img, buf, MB + 512, 1), -EINVAL);
+	assert_int_equal(img_read(img, buf, MB, 513), -EINVAL);
 	assert_int_equal(img_read(img, buf, UINT64_MAX, 2), -EINVAL);
-	assert_int_equal(img_write(img, buf, MB, 78), -EINVAL);
+	assert_int_equal(img_write(img, buf, MB, 513), -EINVAL);
 	assert_int_equal(img_write_zeroes(img, 1, UINT64_MAX, true), -EINVAL);
-	assert_int_equal(img_discard(img, MB, 78), -EINVAL);
-	assert_int_equal(img_map(img, MB + 77, 1, &e), -EINVAL);
+	assert_int_equal(img_discard(img, MB, 513), -EINVAL);
+	assert_int_equal(img_map(img, MB + 512, 1, &e), -EINVAL);
 	assert_int_equal(img_map(img, 0, 0, &e), -EINVAL);
-	assert_int_equal(img_map(img, 0, MB + 77, &e), 0);
+	assert_int_equal(img_map(img, 0, MB + 512, &e), 0);
 	assert_int_equal(e.kind, IMG_ZERO);
-	assert_int_equal(e.len, MB + 77);
+	assert_int_equal(e.len, MB + 512);
 	/* The last cluster is as good as the others. */
 	memset(buf, 5, sizeof(buf));
 	assert_int_equal(img_write(img, buf, MB, 77), 0);
@@ -149,7 +149,7 @@ static void test_limits(void **state)
 	assert_int_equal(img_read(img, buf, MB, 77), 0);
 	assert_int_equal(buf[9], 5);
 	assert_int_equal(buf[10], 0);
-	assert_int_equal(img_discard(img, 0, MB + 77), 0);
+	assert_int_equal(img_discard(img, 0, MB + 512), 0);
 	assert_int_equal(img_read(img, buf, MB, 77), 0);
 	assert_int_equal(buf[9], 0);
 	img_info(img, &info);
