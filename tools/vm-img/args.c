@@ -200,6 +200,8 @@ static int check_common(const struct common *c)
 					    "directsync", "unsafe"};
 	const char *const given[] = {c->cache, c->src_cache};
 
+	if (c->image_opts && c->format)
+		return usage("--image-opts and -f exclude each other");
 	if (c->output && strcmp(c->output, "json") && strcmp(c->output, "human"))
 		return usage("'--output %s': human or json is wanted", c->output);
 	for (unsigned i = 0; i < 2; i++) {

@@ -9,10 +9,10 @@
 
 static struct common c;
 
-static struct img_chain_opts chain_opts(struct cli_progress *p)
+static struct img_chain_opts chain_opts(struct cli_progress *p, const char *format)
 {
 	return (struct img_chain_opts){
-		.format = c.format,
+		.format = format,
 		.allow_external = c.allow_external ? c.allow_external
 				  : as_qemu_img    ? "/"
 						   : NULL,
@@ -46,19 +46,25 @@ static int run_rebase(const struct command *cmd, int argc, const char **argv)
 	};
 	struct cli_progress p;
 	struct img_chain_opts o;
+	const char *name, *format;
 	struct err err = {0};
 	int st, rc;
 
 	if (args_parse(cmd, table, argc, argv, &c, 1, 1, NULL, &st))
 		return st;
+	name = c.args[0];
+	format = c.format;
 	if (!backing)
 		return usage("-b is wanted: the new backing file, or '' for none");
 	if (*backing && !backing_format)
 		return usage("-F is wanted: the format of '%s'", backing);
-	o = chain_opts(&p);
+	st = image_opts(&c, &name, &format);
+	if (st)
+		return st;
+	o = chain_opts(&p, format);
 	job_start(&c, &p);
-	rc = img_rebase(c.args[0], *backing ? backing : NULL, backing_format, unsafe,
-			&o, &err);
+	rc = img_rebase(name, *backing ? backing : NULL, backing_format, unsafe, &o,
+			&err);
 	cli_progress_end(&p, !rc);
 	return rc ? fail(&err) : 0;
 }
@@ -92,14 +98,20 @@ static int run_commit(const struct command *cmd, int argc, const char **argv)
 	};
 	struct cli_progress p;
 	struct img_chain_opts o;
+	const char *name, *format;
 	struct err err = {0};
 	int st, rc;
 
 	if (args_parse(cmd, table, argc, argv, &c, 1, 1, NULL, &st))
 		return st;
-	o = chain_opts(&p);
+	name = c.args[0];
+	format = c.format;
+	st = image_opts(&c, &name, &format);
+	if (st)
+		return st;
+	o = chain_opts(&p, format);
 	job_start(&c, &p);
-	rc = img_commit(c.args[0], base, keep, &o, &err);
+	rc = img_commit(name, base, keep, &o, &err);
 	cli_progress_end(&p, !rc);
 	if (rc)
 		return fail(&err);

@@ -114,6 +114,34 @@ const struct command cmd_resize = {
 
 /* ---- amend ---- */
 
+/* The size is for resize(): takes it out of the settings. 0 or -errno. */
+static int amend_size(struct img *img, struct err *err)
+{
+	uint64_t size = 0;
+	unsigned n = 0;
+	bool given = false;
+
+	for (unsigned i = 0; i < c.n_options; i++) {
+		if (strcmp(c.options[i].name, "size")) {
+			c.options[n++] = c.options[i];
+			continue;
+		}
+		if (size_parse(c.options[i].value, &size, err) < 0)
+			return err_prefix(err, "setting 'size'");
+		given = true;
+	}
+	c.n_options = n;
+	if (!given)
+		return 0;
+	size = align_up(size, 512);
+	if (size < img_size(img))
+		return err_set(err, EINVAL,
+			       "'%s' would lose what lies behind %" PRIu64
+			       " bytes: 'vm-img resize --shrink' allows that",
+			       img_path(img), size);
+	return img_resize(img, size, IMG_PREALLOC_OFF, err);
+}
+
 static int run_amend(const struct command *cmd, int argc, const char **argv)
 {
 	static int force;
@@ -146,7 +174,10 @@ static int run_amend(const struct command *cmd, int argc, const char **argv)
 		image_close(img);
 		return st;
 	}
-	return done(img, img_amend(img, c.options, c.n_options, &err), &err);
+	st = amend_size(img, &err);
+	if (!st && c.n_options)
+		st = img_amend(img, c.options, c.n_options, &err);
+	return done(img, st, &err);
 }
 
 const struct command cmd_amend = {
@@ -159,14 +190,14 @@ const struct command cmd_amend = {
 
 /* ---- snapshot ---- */
 
-enum { SNAP_LIST = OPT_FIRST, SNAP_APPLY, SNAP_CREATE, SNAP_DELETE };
+enum { SNAP_NONE, SNAP_LIST = OPT_FIRST, SNAP_APPLY, SNAP_CREATE, SNAP_DELETE };
 
-static int action = SNAP_LIST;
+static int action = SNAP_NONE;
 static char *snapshot_name;
 
 static int take_action(int opt, char *v)
 {
-	if (action != SNAP_LIST)
+	if (action != SNAP_NONE)
 		return usage("only one of -l, -a, -c and -d can be given");
 	action = opt;
 	snapshot_name = v;
@@ -234,6 +265,8 @@ static int run_snapshot(const struct command *cmd, int argc, const char **argv)
 
 	if (args_parse(cmd, table, argc, argv, &c, 1, 1, take_action, &st))
 		return st;
+	if (action == SNAP_NONE)
+		action = SNAP_LIST;
 	st = image_open(&c, c.args[0], c.format,
 			action == SNAP_LIST ? OPEN_NO_BACKING : OPEN_WRITE, NULL, &img);
 	if (st)
@@ -317,10 +350,17 @@ static int run_bitmap(const struct command *cmd, int argc, const char **argv)
 	};
 	struct img *img, *from = NULL;
 	struct err err = {0};
+	bool merges = false;
 	int st;
 
 	if (args_parse(cmd, table, argc, argv, &c, 2, 2, add_action, &st))
 		return st;
+	for (unsigned i = 0; i < n_actions; i++)
+		merges |= actions[i].what == IMG_BITMAP_MERGE;
+	if (source_format && !source_file)
+		return usage("-F goes with -b");
+	if (source_file && !merges)
+		return usage("-b goes with --merge");
 	if (!n_actions)
 		return usage("one of --add, --remove, --clear, --enable, --disable, "
 			     "--merge is wanted");

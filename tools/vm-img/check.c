@@ -207,6 +207,9 @@ static int run(const struct command *cmd, int argc, const char **argv)
 
 	if (args_parse(cmd, table, argc, argv, &c, 1, 1, apply, &st))
 		return st;
+	if (fix && c.share)
+		return usage("-r: an image that another program writes to is not "
+			     "repaired");
 	return check();
 }
 

@@ -67,7 +67,7 @@ static int run(const struct command *cmd, int argc, const char **argv)
 	int st, rc;
 
 	if (args_parse(cmd, table, argc, argv, &c, 2, 2, NULL, &st))
-		return status(st, 2);
+		return st && c.n_args == 2 ? status(st, 2) : st;
 	st = image_open(&c, c.args[0], c.format, 0, NULL, &a);
 	if (!st)
 		st = image_open(&c, c.args[1], second_format, 0, NULL, &b);

@@ -24,16 +24,9 @@ static int used_only;
 static int packed, existing, out_of_order, offload, target_zero, salvage, bitmaps,
 	skip_broken, target_opts;
 static uint64_t sparse = 4096, rate;
+static bool sparse_given;
 static unsigned threads;
 static struct select chosen;
-
-/* "snapshot.id=1" or "snapshot.name=x" or "x" */
-static char *snapshot_of(char *text)
-{
-	char *eq = strchr(text, '=');
-
-	return eq && !strncmp(text, "snapshot.", 9) ? eq + 1 : text;
-}
 
 static int apply(int opt, char *v)
 {
@@ -42,6 +35,7 @@ static int apply(int opt, char *v)
 
 	switch (opt) {
 	case OPT_SPARSE:
+		sparse_given = true;
 		rc = parse_size("-S", v, &sparse);
 		if (!rc && (sparse % 512 || sparse > 1 << 30))
 			return usage("-S %s: a multiple of 512 is wanted", v);
@@ -50,11 +44,13 @@ static int apply(int opt, char *v)
 		rc = parse_size("-m", v, &n);
 		if (!rc && (n < 1 || n > 64))
 			return usage("-m %s: 1 to 64 is wanted", v);
+		if (!rc && as_qemu_img && n > 16)
+			return usage("-m %s: 1 to 16 is wanted", v);
 		/* qemu-img's coroutines are no threads */
 		threads = as_qemu_img ? 0 : (unsigned)n;
 		return rc;
 	case OPT_RATE: return parse_size("-r", v, &rate);
-	case OPT_SNAPSHOT: snapshot = snapshot_of(v); return 0;
+	case OPT_SNAPSHOT: snapshot = v; return 0;
 	}
 	return 0;
 }
@@ -148,6 +144,14 @@ static int open_existing(struct job *b)
 	t.share = 0;
 	st = image_open(&t, b->out_name, c.target_format, OPEN_WRITE | OPEN_OVERWRITE,
 			NULL, &b->out);
+	if (!st && backing && !img_backing(b->out) && !as_qemu_img) {
+		struct err err;
+
+		err_set(&err, EINVAL,
+			"'%s' has no backing file: what '%s' holds would be missing",
+			b->out_name, backing);
+		st = fail(&err);
+	}
 	if (!st && img_size(b->out) < b->work.size) {
 		struct err err;
 
@@ -184,7 +188,9 @@ static int plan_work(struct job *b, bool *zero_known)
 	uint64_t size = b->work.size;
 
 	*zero_known = !top;
-	if (existing && !target_zero) {
+	if (existing && top) {
+		; /* what is not in the source's top stays as the target has it */
+	} else if (existing && !target_zero) {
 		*zero_known = false;
 		if (img_work_fill(&b->work, size, &err) < 0)
 			return fail(&err);
@@ -346,9 +352,20 @@ static int check_options(void)
 	for (unsigned i = 0; i < c.n_options && !backing; i++)
 		if (!strcmp(c.options[i].name, "backing_file"))
 			backing = (char *)c.options[i].value;
-	if (existing && (backing || c.n_options) && !c.image_opts)
-		return usage("-n: the target is there already, -o and -B make no "
-			     "sense");
+	if (existing && c.n_options && !c.image_opts)
+		return usage("-n: the target is there already, -o makes no sense");
+	if (!existing && (target_zero || target_opts))
+		return usage("--target-is-zero and --target-image-opts go with -n");
+	if (target_opts && c.target_format)
+		return usage("--target-image-opts and -O exclude each other");
+	if (target_zero && backing)
+		return usage("--target-is-zero and -B exclude each other");
+	if (offload && (packed || salvage || sparse_given))
+		return usage("-C excludes -c, -S and --salvage");
+	if (snapshot && c.n_args > 2)
+		return usage("-l goes with one image");
+	if (backing_format && !backing)
+		return usage("-F goes with -B");
 	if (skip_broken && !bitmaps)
 		return usage("--skip-broken-bitmaps goes with --bitmaps");
 	if (bitmaps && (c.n_args > 2 || snapshot || used_only || partitions))

@@ -29,6 +29,14 @@ static void tell(const struct img_create_opts *o, const char *path)
 	printf("\n");
 }
 
+static bool has_option(const char *name)
+{
+	for (unsigned i = 0; i < c.n_options; i++)
+		if (!strcmp(c.options[i].name, name))
+			return true;
+	return false;
+}
+
 static int run(const struct command *cmd, int argc, const char **argv)
 {
 	const struct poptOption table[] = {
@@ -72,6 +80,10 @@ static int run(const struct command *cmd, int argc, const char **argv)
 			 !strcmp(c.options[i].name, "backing_file");
 	if (c.n_args == 2 && (st = parse_size("size", c.args[1], &o.size)))
 		return st;
+	if (backing_format && !backing && !has_option("backing_file"))
+		return usage("-F goes with -b");
+	if (c.n_args < 2 && unchecked && !has_option("size"))
+		return usage("-u: a size is wanted, as in 20G: nothing else tells it");
 	if (c.n_args < 2 && !sized && !backing)
 		return usage("a size is wanted, as in 20G");
 	tell(&o, c.args[0]);

@@ -42,6 +42,13 @@ static int parse_image_opts(const char *text, struct common *o, const char **for
 	return rc;
 }
 
+int image_opts(struct common *c, const char **name, const char **format)
+{
+	const char *text = *name;
+
+	return c->image_opts ? parse_image_opts(text, c, format, name) : 0;
+}
+
 /* ---- opening ---- */
 
 static int open_path(const char *path, const struct img_opts *o, unsigned flags,

@@ -64,13 +64,23 @@ int main(int argc, const char **argv)
 	as_qemu_img = !strcmp(self, "qemu-img");
 	if (as_qemu_img)
 		page.name = "qemu-img";
+	/* Tracing is QEMU's own affair. */
+	while (as_qemu_img && argc > 3 &&
+	       (!strcmp(argv[1], "-T") || !strcmp(argv[1], "--trace"))) {
+		argc -= 2;
+		argv += 2;
+	}
 	if (argc < 2)
 		return usage("a command is wanted");
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") ||
 	    !strcmp(argv[1], "help"))
 		return help();
 	if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) {
-		printf("%s %s\n", page.name, VM_VERSION);
+		/* Scripts look for the word and a number behind it. */
+		if (as_qemu_img)
+			printf("qemu-img version 7.2 (vm-img %s)\n", VM_VERSION);
+		else
+			printf("%s %s\n", page.name, VM_VERSION);
 		return cli_finish(&page, CLI_DONE);
 	}
 	c = find(argv[1]);

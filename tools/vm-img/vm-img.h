@@ -116,6 +116,9 @@ int image_open(const struct common *c, const char *name, const char *format,
 int image_open_any(const struct common *c, const char *name, const char *format,
 		   unsigned flags, const char *snapshot, struct package **want,
 		   struct img **out);
+/* The file and the format that --image-opts names in *name and *format (and a passphrase's id in c->options). 0 or an
+ * exit status. */
+int image_opts(struct common *c, const char **name, const char **format);
 /* Closes; an error of the last writes is told. 0 or CLI_FAILED. */
 int image_close(struct img *img);
 

@@ -380,19 +380,41 @@ static int snap_apply(struct img *img, const char *name, struct err *err)
 	return rc;
 }
 
+/* "snapshot.id=ID,snapshot.name=NAME", either or both: exactly that one. Anything else: an id or a name. */
+static struct snap *snap_find_exact(struct snaps *s, const char *text)
+{
+	const char *id = strstr(text, "snapshot.id="),
+		   *name = strstr(text, "snapshot.name=");
+
+	if (strncmp(text, "snapshot.", 9) || (!id && !name))
+		return snap_find(s, text);
+	id = id ? id + strlen("snapshot.id=") : NULL;
+	name = name ? name + strlen("snapshot.name=") : NULL;
+	for (size_t i = 0; i < s->n; i++) {
+		size_t id_len = strlen(s->v[i].id), name_len = strlen(s->v[i].name);
+
+		if ((!id || (!strncmp(id, s->v[i].id, id_len) &&
+			     (!id[id_len] || id[id_len] == ','))) &&
+		    (!name || (!strncmp(name, s->v[i].name, name_len) &&
+			       (!name[name_len] || name[name_len] == ','))))
+			return &s->v[i];
+	}
+	return NULL;
+}
+
 /* For an image that was just opened, read-only. */
 static int snap_load(struct img *img, const char *name, struct err *err)
 {
 	struct qcow2 *q = img->priv;
 	struct snaps all;
 	struct snap *s;
-	uint64_t n;
-	be64 *l1;
+	uint64_t n = 0;
+	be64 *l1 = NULL;
 	int rc = snaps_load(q, &all, err);
 
 	if (rc)
 		return rc;
-	s = snap_find(&all, name);
+	s = snap_find_exact(&all, name);
 	if (!s)
 		rc = no_snapshot(img, name, err);
 	else if ((rc = snap_l1(q, s, &l1, &n)))
