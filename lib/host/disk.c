@@ -26,6 +26,7 @@ struct disk {
 	struct blk_req *head, **tail;
 	unsigned under_way; /* queued or being done */
 	bool quit;
+	bool remote;
 };
 
 static struct disk *disk_of(struct blk *b)
@@ -144,6 +145,7 @@ struct blk *disk_open(const struct disk_opts *o, unsigned workers, struct err *e
 	pthread_cond_init(&d->idle, NULL);
 	if ((o->open ? o->open : img_open)(o->path, &io, &d->img, err) < 0)
 		goto fail;
+	d->remote = img_settle(d->img);
 	d->blk.size = img_size(d->img) & ~511ull;
 	d->blk.read_only = o->read_only;
 	d->blk.can_discard = !o->read_only && img_can_discard(d->img);
@@ -165,6 +167,11 @@ struct blk *disk_open(const struct disk_opts *o, unsigned workers, struct err *e
 fail:
 	disk_close(&d->blk);
 	return NULL;
+}
+
+bool disk_is_remote(struct blk *b)
+{
+	return disk_of(b)->remote;
 }
 
 /* One option behind the file name. */

@@ -30,4 +30,7 @@ void disk_opts_free(struct disk_opts *o);
 /* Opens the image (-ENOKEY in *err: o->secret is wanted) and starts `workers` threads (1..16) for it. NULL with *err. */
 struct blk *disk_open(const struct disk_opts *o, unsigned workers, struct err *err);
 
+/* Is it held by another program or computer, of a disk_open() block device? The sandbox must then let it talk. */
+bool disk_is_remote(struct blk *b);
+
 #endif

@@ -4,6 +4,7 @@
  */
 #include "host/sandbox.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <seccomp.h>
 #include <sys/ioctl.h>
@@ -44,6 +45,16 @@ static const int network[] = {
 	SCMP_SYS(getpeername), SCMP_SYS(getsockname), SCMP_SYS(setsockopt),
 	SCMP_SYS(getsockopt), SCMP_SYS(sendto), SCMP_SYS(recvfrom), SCMP_SYS(sendmsg),
 	SCMP_SYS(recvmsg), SCMP_SYS(shutdown), SCMP_SYS(accept4),
+};
+
+static const int remote[] = {
+	SCMP_SYS(sendto), SCMP_SYS(recvfrom), SCMP_SYS(sendmsg), SCMP_SYS(recvmsg),
+	SCMP_SYS(shutdown), SCMP_SYS(getsockopt), SCMP_SYS(setsockopt),
+};
+
+/* libnbd ends a server that it started, which ends without, too, with the process. */
+static const int remote_refused[] = {
+	SCMP_SYS(kill), SCMP_SYS(wait4), SCMP_SYS(unlink), SCMP_SYS(rmdir),
 };
 
 /* These fail instead of ending the process: libraries try them and live without. */
@@ -110,6 +121,12 @@ int sandbox_enter(const struct sandbox_config *cfg, struct err *err)
 	if (cfg->network || cfg->sockets)
 		rc = rc ? rc
 			: add_all(ctx, SCMP_ACT_ALLOW, network, ARRAY_LEN(network));
+	if (cfg->remote && !cfg->network && !cfg->sockets)
+		rc = rc ? rc : add_all(ctx, SCMP_ACT_ALLOW, remote, ARRAY_LEN(remote));
+	if (cfg->remote)
+		rc = rc ? rc
+			: add_all(ctx, SCMP_ACT_ERRNO(EPERM), remote_refused,
+				  ARRAY_LEN(remote_refused));
 	if (cfg->network)
 		rc = rc ? rc
 			: seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(socket), 0);

@@ -14,6 +14,7 @@
 struct sandbox_config {
 	bool network; /* sockets may be made (user network) */
 	bool sockets; /* clients may be accepted (serial line on a socket) */
+	bool remote;  /* connections that are there go on (disks of NBD servers) */
 	bool kvm;     /* KVM's ioctls */
 	bool rename;  /* a finished file may be given its name (saving) */
 };

@@ -251,6 +251,13 @@ int file_open(const char *path, const struct img_file_opts *opts, struct img_fil
 	return file_open_fd(fd, path, opts, out, err);
 }
 
+bool file_settle(struct img_file *f)
+{
+	if (f->remote)
+		remote_settle(f->remote);
+	return f->remote != NULL;
+}
+
 void file_close(struct img_file *f)
 {
 	if (!f)

@@ -51,6 +51,8 @@ int file_open(const char *path, const struct img_file_opts *opts, struct img_fil
 int file_open_fd(int fd, const char *path, const struct img_file_opts *opts,
 		 struct img_file **out, struct err *err);
 void file_close(struct img_file *f);
+/* Is it held by another program or computer? Then remote_settle(). */
+bool file_settle(struct img_file *f);
 
 /* The name it was opened by. */
 const char *file_path(const struct img_file *f);

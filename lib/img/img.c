@@ -464,6 +464,18 @@ bool img_read_only(const struct img *img)
 	return img->read_only;
 }
 
+bool img_settle(struct img *img)
+{
+	bool remote = false;
+
+	for (; img; img = img->backing) {
+		remote |= img->file && file_settle(img->file);
+		for (unsigned i = 0; i < img->n_extra; i++)
+			remote |= file_settle(img->extra[i]);
+	}
+	return remote;
+}
+
 bool img_can_discard(const struct img *img)
 {
 	return !img->read_only && img->fmt->discard;

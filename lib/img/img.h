@@ -89,6 +89,13 @@ int img_temp_fd(struct err *err);
  * is closed in any case. `img` may be NULL. */
 int img_close(struct img *img);
 
+/*
+ * Before a process gives up the right to open files and make connections: what requests may want is there already. Is
+ * any file of the image, or of those behind it, held by another program or computer (NBD, http, ssh)? Sending and receiving
+ * must then stay possible. Before other threads use the image.
+ */
+bool img_settle(struct img *img);
+
 /* ---- what it is ---- */
 
 uint64_t img_size(const struct img *img); /* bytes */

@@ -83,6 +83,21 @@ static int open_spooled(int fd, const char *name, const struct img_opts *o,
 	return rc;
 }
 
+bool pack_is_sealed(const char *path)
+{
+	struct package *p = NULL;
+	int fd;
+
+	if (is_packed(path, &fd)) {
+		close(fd);
+		return true;
+	}
+	if (access(path, R_OK) || package_open(path, NULL, &p, NULL))
+		return false;
+	package_close(p);
+	return p != NULL;
+}
+
 int pack_open_package(const char *name, const atomic_bool *stop, struct package **p,
 		      struct rootfs **tree, struct err *err)
 {

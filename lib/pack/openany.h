@@ -17,6 +17,9 @@ int pack_open_image(const char *path, const struct img_opts *opts,
 		    const atomic_bool *stop, struct package **want, struct img **out,
 		    struct err *err);
 
+/* Is there a package at `path`, or something packed: a disk that is only read? Looks at its beginning. */
+bool pack_is_sealed(const char *path);
+
 /* What is at `name`, packed or not: a package, or else the tree of a root file system; the other is NULL. 0 or -errno. */
 int pack_open_package(const char *name, const atomic_bool *stop, struct package **p,
 		      struct rootfs **tree, struct err *err);

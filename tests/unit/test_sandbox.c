@@ -53,6 +53,20 @@ static int do_open(void)
 	return open("/etc/passwd", O_RDONLY) == -1 && errno == EACCES ? 0 : 1;
 }
 
+static int pair[2];
+
+static int do_send(void)
+{
+	char c;
+
+	return send(pair[0], "x", 1, MSG_NOSIGNAL) != 1 || recv(pair[1], &c, 1, 0) != 1;
+}
+
+static int do_kill(void)
+{
+	return kill(1, 0) == -1 && errno == EPERM ? 0 : 1;
+}
+
 static int do_memfd(void)
 {
 	return memfd_create("x", 0) < 0;
@@ -96,7 +110,8 @@ static void assert_killed(const struct sandbox_config *cfg, int (*fn)(void))
 
 static void test_forbidden(void **state)
 {
-	const struct sandbox_config tight = {0}, net = {.network = true};
+	const struct sandbox_config tight = {0}, net = {.network = true},
+				    far = {.remote = true};
 
 	(void)state;
 	assert_killed(&tight, do_exec);
@@ -107,16 +122,29 @@ static void test_forbidden(void **state)
 	assert_killed(&tight, do_memfd);
 	assert_killed(&net, do_exec);
 	assert_killed(&net, do_exec_memory);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	assert_killed(&tight, do_send);
+	assert_killed(&tight, do_kill);
+	assert_killed(&far, do_socket);
+	assert_killed(&far, do_fork);
+	close(pair[0]);
+	close(pair[1]);
 }
 
 static void test_allowed(void **state)
 {
-	const struct sandbox_config tight = {0}, net = {.network = true};
+	const struct sandbox_config tight = {0}, net = {.network = true},
+				    far = {.remote = true};
 
 	(void)state;
 	assert_int_equal(boxed(&tight, do_open), 0);
 	assert_int_equal(boxed(&tight, do_memory), 0);
 	assert_int_equal(boxed(&net, do_socket), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	assert_int_equal(boxed(&far, do_send), 0);
+	assert_int_equal(boxed(&far, do_kill), 0);
+	close(pair[0]);
+	close(pair[1]);
 }
 
 int main(void)

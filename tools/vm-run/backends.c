@@ -1,4 +1,6 @@
 /* vm-run/backends.c - disks, networks and serial lines by their options. Main thread. */
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -11,13 +13,41 @@
 
 #define WORKERS 4 /* a disk */
 
+/* What cannot be written may be readable. */
+static int tell_snapshot(const char *path, const struct img_opts *o, int rc,
+			 struct err *err)
+{
+	struct img_opts ro = *o;
+	struct img *img = NULL;
+	size_t n = strlen(err->msg);
+
+	ro.read_only = true;
+	if (rc == -EROFS || rc == -ENOTSUP || rc == -EACCES || rc == -EPERM) {
+		pack_open_image(path, &ro, NULL, NULL, &img, NULL);
+		if (img)
+			snprintf(err->msg + n, sizeof(err->msg) - n,
+				 "; with ',snapshot' behind its name the guest writes "
+				 "to a temporary file");
+		img_close(img);
+	}
+	return rc;
+}
+
 /* To read, anything that holds one disk; to write, images. */
 static int open_image(const char *path, const struct img_opts *o, struct img **out,
 		      struct err *err)
 {
-	if (!strcmp(path, "-") || !(o->read_only || o->snapshot))
+	int rc;
+
+	if (!strcmp(path, "-"))
 		return img_open(path, o, out, err);
-	return pack_open_image(path, o, NULL, NULL, out, err);
+	if (o->read_only || o->snapshot)
+		return pack_open_image(path, o, NULL, NULL, out, err);
+	if (!o->format && pack_is_sealed(path))
+		rc = err_set(err, EROFS, "disk '%s' is in a package, or packed", path);
+	else
+		rc = img_open(path, o, out, err);
+	return rc && rc != -ENOKEY ? tell_snapshot(path, o, rc, err) : rc;
 }
 
 static int take_disk(const struct disk_opts *d, struct pc_config *cfg, struct err *err)

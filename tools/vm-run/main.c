@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "emu/emu.h"
+#include "host/disk.h"
 #include "host/leftovers.h"
 #include "host/sandbox.h"
 #include "kvm/kvm.h"
@@ -148,13 +149,15 @@ static int open_restore(const struct options *o, struct pc_config *cfg,
 static int enter_sandbox(const struct options *o, const struct pc_config *cfg,
 			 struct err *err)
 {
-	const struct sandbox_config box = {
+	struct sandbox_config box = {
 		.network = backends_use_network(o),
 		.sockets = backends_use_listeners(o),
 		.kvm = cfg->engine == &engine_kvm,
 		.rename = o->save != NULL,
 	};
 
+	for (unsigned i = 0; i < cfg->n_disks; i++)
+		box.remote |= disk_is_remote(cfg->disks[i]);
 	return o->no_sandbox ? 0 : sandbox_enter(&box, err);
 }
 

@@ -14,6 +14,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/bits.h"
 #include "base/mem.h"
@@ -658,6 +659,37 @@ int remote_open(const char *url, bool read_only, struct remote **out, struct err
 	}
 	*out = r;
 	return 0;
+}
+
+/* The socket of a server that was started, and the folder made for it. */
+static void remove_socket(const char *uri)
+{
+	static const char key[] = "socket=";
+	const char *at = uri ? strstr(uri, key) : NULL;
+	char *path, *slash;
+
+	if (!at || strchr(at, '%') || strchr(at, '&'))
+		return;
+	path = strdup(at + sizeof(key) - 1);
+	slash = path ? strrchr(path, '/') : NULL;
+	if (slash && slash > path && !unlink(path)) {
+		*slash = 0;
+		rmdir(path);
+	}
+	free(path);
+}
+
+void remote_settle(struct remote *r)
+{
+	struct conn *c;
+
+	pthread_mutex_lock(&r->lock);
+	while (r->n_conn < r->max_conn && (c = conn_add(r)))
+		c->busy = false;
+	r->max_conn = r->n_conn;
+	pthread_mutex_unlock(&r->lock);
+	if (r->route.argv[0])
+		remove_socket(r->route.uri);
 }
 
 void remote_close(struct remote *r)

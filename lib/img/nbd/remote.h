@@ -27,6 +27,12 @@ void remote_close(struct remote *r);
 
 uint64_t remote_size(const struct remote *r); /* bytes; does not change */
 
+/*
+ * Makes all connections that requests may want, so that none of them makes one: for a process that is about to lose the
+ * right to. Nobody else can reach a server that was started for this any more. Before other threads use it.
+ */
+void remote_settle(struct remote *r);
+
 /* Whole transfers within the size: 0 or -errno. Any alignment. */
 int remote_read(struct remote *r, void *buf, uint64_t off, uint64_t len);
 int remote_write(struct remote *r, const void *buf, uint64_t off, uint64_t len);
