@@ -19,10 +19,24 @@ static void entry_clear(struct tlb_entry *t)
 	t->va = TLB_NONE;
 }
 
+/* Rights may be lost: the translator's are. */
+static void forget_sites(struct x86_cpu *c)
+{
+	c->jit_stale = true;
+	if (!c->jit_sites_known)
+		return;
+	c->jit_sites_known = false;
+	for (unsigned n = 0; n < JIT_SITES / 64; n++) {
+		for (uint64_t w = c->jit_known[n]; w; w &= w - 1)
+			c->jit_room[n * 64 + (unsigned)__builtin_ctzll(w)] = 0;
+		c->jit_known[n] = 0;
+	}
+}
+
 static void flush_kind(struct x86_cpu *c, unsigned kind)
 {
 	lockstep_unmap(c);
-	c->jit_stale = true;
+	forget_sites(c);
 	for (unsigned m = 0; m < MMU_MODES; m++) {
 		for (unsigned n = 0; n < TLB_SIZE / 64; n++) {
 			uint64_t used = c->tlb_used[m][kind][n];
@@ -73,7 +87,7 @@ void tlb_flush_page(struct x86_cpu *c, uint64_t va)
 	unsigned half = va >> 63;
 
 	lockstep_unmap(c);
-	c->jit_stale = true;
+	forget_sites(c);
 	va &= PAGE_MASK;
 	for (unsigned m = 0; m < MMU_MODES; m++) {
 		struct tlb_entry *t = &c->tlbs[m][(va >> 12) & (TLB_SIZE - 1)];
@@ -87,7 +101,7 @@ void tlb_flush_page(struct x86_cpu *c, uint64_t va)
 
 void tlb_protect_code(struct x86_cpu *c, uint64_t gpa)
 {
-	c->jit_stale = true;
+	forget_sites(c);
 	gpa &= PAGE_MASK;
 	for (unsigned m = 0; m < MMU_MODES; m++) {
 		for (unsigned n = 0; n < TLB_SIZE / 64; n++) {
@@ -156,6 +170,8 @@ void tlb_write_tag(struct x86_cpu *c, struct tlb_entry *t, bool give)
 {
 	enum mmu_mode mode = (enum mmu_mode)((t - c->tlbs[0]) / TLB_SIZE);
 
+	if (!give)
+		forget_sites(c);
 	t->tag_write = TLB_NONE;
 	if (give && t->va != TLB_NONE && mode != MMU_USER_AC &&
 	    !(c->dr_watch & 15 && is_watched(c, t->va)) && is_plain_ram(c, t))

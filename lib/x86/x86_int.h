@@ -214,7 +214,17 @@ enum mmu_mode {
 };
 
 /* Look-ups that a translation keeps (jit/trans_mem.c). */
-#define JIT_GROUPS 8
+#define JIT_GROUPS 16
+
+/*
+ * Places in loops remember their page: JIT_SITES of them. An access at most `room` bytes into the page
+ * needs no look-up; 0: the page is not known.
+ */
+#define JIT_SITES 4096
+
+struct jit_site {
+	uint64_t page, addend;
+};
 
 /* ---- the processor ----------------------------------------------------------------------------- */
 
@@ -356,6 +366,11 @@ struct x86_cpu {
 	uint8_t dr_hit;   /* data breakpoints that the running instruction hit */
 	uint64_t mcg_ctl, mci[40], hwcr;
 	uint32_t feat; /* of CPUID, those asked for often: enum feature (sys.h) */
+	/* jit/trans_mem.c */
+	struct jit_site jit_site[JIT_SITES];
+	uint64_t jit_room[JIT_SITES];
+	uint64_t jit_known[JIT_SITES / 64]; /* a bit for each room that is not 0 */
+	bool jit_sites_known;
 	struct tlb_entry tlbs[MMU_MODES][TLB_SIZE] __attribute__((aligned(64)));
 };
 

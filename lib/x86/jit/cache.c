@@ -254,6 +254,7 @@ void jit_flush(struct jit *j)
 	j->pages = NULL;
 	j->link = NULL;
 	j->used = j->fixed;
+	j->n_sites = 0;
 	arena_free(j);
 	j->n_flushes++;
 }

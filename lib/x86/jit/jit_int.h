@@ -76,6 +76,7 @@ struct jit {
 	struct jit_arena *arena;
 	struct jit_page *pages, *hash[JIT_PAGE_HASH];
 	struct jit_link *link; /* jump that was just left without knowing its target */
+	unsigned n_sites;      /* used of c->jit_site */
 	bool bmi2;             /* of the host */
 	/* common pieces, executable mapping */
 	const uint8_t *enter, *interp, *leave, *leave_link, *jump[MMU_MODES][2];

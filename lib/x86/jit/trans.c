@@ -114,8 +114,14 @@ static void lift_block(struct trans *t)
 	const struct block *b = t->b;
 	const uint8_t *bytes = (const uint8_t *)&b->insn[b->n + 1];
 
-	for (unsigned n = 0; n <= b->n; n++)
-		lift_insn(&b->insn[n], bytes + b->insn[n].off, t->m64, &t->l[n]);
+	for (unsigned n = 0; n <= b->n; n++) {
+		const struct insn *i = &b->insn[n];
+		struct lift *l = &t->l[n];
+
+		lift_insn(i, bytes + i->off, t->m64, l);
+		t->loop |= (l->kind == L_JCC || l->kind == L_JMP) &&
+			   wrap(t, t->rip + i->imm) == t->rip;
+	}
 }
 
 /* After the groups are known: what was looked up does not fault. */
@@ -230,8 +236,10 @@ static void put_side(struct trans *t, const struct side *s)
 	const struct insn *i = &t->b->insn[s->n];
 
 	e_patch(s->from, t->e.p);
-	jt_x87_note(t, s->x87);
+	if (s->kind != SIDE_SITE)
+		jt_x87_note(t, s->x87);
 	switch (s->kind) {
+	case SIDE_SITE: jt_site_fill(t, s); return;
 	case SIDE_EXIT:
 		if (s->save_flags)
 			jt_save(t);

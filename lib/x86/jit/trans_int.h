@@ -24,6 +24,7 @@ struct side {
 		SIDE_INTERP, /* the interpreter does instruction n; then `back` */
 		SIDE_SOLO,   /* the same; then a translation without groups */
 		SIDE_EXIT,   /* to `rip` */
+		SIDE_SITE,   /* looks up what the site does not know; then `back` */
 		SIDE_FP, /* gets what instruction n and those behind need; then `back` */
 	} kind;
 	uint8_t *from; /* displacement of the jump that comes here */
@@ -32,6 +33,13 @@ struct side {
 	bool load_flags, save_flags;
 	int8_t x87; /* instruction whose pointers are not stored yet; -1: none */
 	uint64_t rip;
+	/* SIDE_SITE: */
+	uint16_t site, size;
+	uint8_t reg; /* host's: of `size` bytes at [reg + off] */
+	int32_t off;
+	bool write,
+		solo; /* solo: when that fails, SIDE_SOLO, else SIDE_INTERP back to `done` */
+	uint8_t *done;
 };
 
 /*
@@ -71,6 +79,7 @@ struct trans {
 	uint8_t live[BLOCK_MAX + 1];  /* flags needed behind the instruction */
 	uint8_t taken[BLOCK_MAX + 1]; /* and at the target of its branch */
 	uint8_t fp[BLOCK_MAX + 2]; /* enum lift_fp: of this one and those behind it */
+	bool loop;                 /* it jumps to its own start */
 	bool solo;                 /* without groups */
 	struct group group[JIT_GROUPS];
 	int8_t group_of[BLOCK_MAX + 1]; /* of an instruction's access; -1: none */
@@ -115,7 +124,7 @@ void jt_side_done(struct trans *t, struct side *s);
 
 /* An access to memory that can be done now: its operand, and its slow path if it has one. */
 struct mem_op {
-	struct side *s;
+	struct side *s, *unaligned;
 	struct host_rm rm;
 };
 
@@ -136,6 +145,8 @@ struct mem_op jt_access(struct trans *t, unsigned n, unsigned size, bool write,
 /* A word at [base + disp]: the stack. Flags are kept as far as needed behind n. */
 struct mem_op jt_stack(struct trans *t, unsigned n, unsigned base, int32_t disp,
 		       bool write);
+/* Behind the straight line: the look-up for a site. */
+void jt_site_fill(struct trans *t, const struct side *s);
 /* The instruction is done. */
 void jt_access_done(struct trans *t, struct mem_op a);
 void jt_string(struct trans *t, unsigned n);

@@ -88,10 +88,14 @@ static bool adds(const struct trans *t, unsigned n, unsigned *r, int64_t *v)
 	}
 }
 
-/* How far a base has moved since its group began, and that group (-1: none). */
+/* How far each base has moved, since something else was written to it. */
 struct track {
+	unsigned n_groups;
 	int64_t moved[16];
-	int8_t open[16];
+	uint8_t value[16]; /* changes when something else is written */
+	/* of each group, when it began */
+	int64_t at_moved[JIT_GROUPS];
+	uint8_t at_value[JIT_GROUPS];
 };
 
 static bool fits(const struct group *g, const struct member *m, int64_t at, unsigned n)
@@ -120,25 +124,30 @@ static void group_add(struct group *g, const struct member *m, int32_t at, unsig
 }
 
 /* The group of access m of instruction n, a new one if need be; -1: none. */
-static int group_get(struct trans *t, struct track *k, unsigned *n_groups, unsigned n,
+static int group_get(struct trans *t, struct track *k, unsigned n,
 		     const struct member *m)
 {
-	int g = k->open[m->base];
-	int64_t at = m->disp + k->moved[m->base];
+	unsigned g;
 
-	if (g >= 0 && fits(&t->group[g], m, at, n)) {
+	for (g = 0; g < k->n_groups; g++) {
+		int64_t at = m->disp + k->moved[m->base] - k->at_moved[g];
+
+		if (t->group[g].base != m->base ||
+		    k->at_value[g] != k->value[m->base] ||
+		    !fits(&t->group[g], m, at, n))
+			continue;
 		group_add(&t->group[g], m, (int32_t)at, n);
-		return g;
+		return (int)g;
 	}
-	if (*n_groups == JIT_GROUPS || (g >= 0 && t->group[g].n > 1))
+	if (g == JIT_GROUPS)
 		return -1;
-	g = (int)(*n_groups)++;
+	k->n_groups++;
 	t->group[g] = (struct group){
 		.base = m->base, .first = (uint8_t)n, .lo = m->disp, .hi = m->disp};
-	k->moved[m->base] = 0;
-	k->open[m->base] = (int8_t)g;
+	k->at_moved[g] = k->moved[m->base];
+	k->at_value[g] = k->value[m->base];
 	group_add(&t->group[g], m, m->disp, n);
-	return g;
+	return (int)g;
 }
 
 static void track_writes(struct track *k, const struct trans *t, unsigned n)
@@ -146,42 +155,34 @@ static void track_writes(struct track *k, const struct trans *t, unsigned n)
 	unsigned mask = lift_writes(&t->l[n]), r;
 	int64_t v;
 
-	if (adds(t, n, &r, &v)) {
+	if (t->l[n].kind == L_INTERP)
+		mask = 0xffff;
+	else if (adds(t, n, &r, &v)) {
 		k->moved[r] += v;
-		if (k->moved[r] < -SPAN_MAX || k->moved[r] > SPAN_MAX)
-			k->open[r] = -1;
 		mask &= ~(1u << r);
 	}
-	for (r = 0; r < 16; r++) {
-		if (mask >> r & 1)
-			k->open[r] = -1;
-	}
+	for (r = 0; r < 16; r++)
+		k->value[r] += mask >> r & 1;
 }
 
 void jt_groups(struct trans *t)
 {
-	unsigned n_groups = 0;
-	struct track k;
+	struct track k = {0};
 	struct member m;
 
 	memset(t->group_of, -1, sizeof(t->group_of));
 	if (t->solo)
 		return;
-	memset(k.open, -1, sizeof(k.open));
 	for (unsigned n = 0; n <= t->b->n; n++) {
-		if (t->l[n].kind == L_INTERP) {
-			memset(k.open, -1, sizeof(k.open));
-			continue;
-		}
-		if (member_of(t, n, &m))
-			t->group_of[n] = (int8_t)group_get(t, &k, &n_groups, n, &m);
+		if (t->l[n].kind != L_INTERP && member_of(t, n, &m))
+			t->group_of[n] = (int8_t)group_get(t, &k, n, &m);
 		track_writes(&k, t, n);
 	}
 	for (unsigned n = 0; n <= t->b->n; n++) {
-		if (t->group_of[n] >= 0 && t->group[t->group_of[n]].n == 1)
+		if (t->group_of[n] >= 0 && t->group[t->group_of[n]].n == 1 && !t->loop)
 			t->group_of[n] = -1;
 	}
-	for (unsigned g = n_groups; g < JIT_GROUPS; g++)
+	for (unsigned g = k.n_groups; g < JIT_GROUPS; g++)
 		t->group[g].n = 0;
 }
 
@@ -245,15 +246,113 @@ static struct host_rm addend_at(const struct trans *t)
 	return rm_cpu_index(T_B, t->tlb + (int32_t)offsetof(struct tlb_entry, addend));
 }
 
+/* ---- sites --------------------------------------------------------------------------------------------- */
+
+static int32_t page_at(unsigned site)
+{
+	return CPU_OFF(jit_site) + (int32_t)(site * sizeof(struct jit_site));
+}
+
+static int32_t kept_addend(unsigned site)
+{
+	return page_at(site) + (int32_t)offsetof(struct jit_site, addend);
+}
+
+static int32_t room_at(unsigned site)
+{
+	return CPU_OFF(jit_room) + 8 * (int32_t)site;
+}
+
+/* In a loop: the next site of all. -1: look-ups are not kept. */
+static int site_new(struct trans *t)
+{
+	return t->loop && t->j->n_sites < JIT_SITES ? (int)t->j->n_sites++ : -1;
+}
+
+/*
+ * `size` bytes at [reg + off] lie in the page that the site knows: else it gets to know it. T_C is
+ * changed, T_A, too, if it is not reg.
+ */
+static struct side *put_site(struct trans *t, unsigned site, unsigned n, unsigned reg,
+			     int32_t off, unsigned size)
+{
+	struct emit *e = &t->e;
+	struct side *s;
+
+	e_lea(e, 8, T_C, reg, H_SP, 0, off);
+	e_rm(e, 8, 0x2b, T_C, rm_cpu(page_at(site)));
+	e_rm(e, 8, 0x3b, T_C, rm_cpu(room_at(site)));
+	s = jt_side_add(t, SIDE_SITE, e_jcc(e, CC_NB), n);
+	s->site = (uint16_t)site;
+	s->reg = (uint8_t)reg;
+	s->off = off;
+	s->size = (uint16_t)size;
+	s->back = e->p;
+	return s;
+}
+
+void jt_site_fill(struct trans *t, const struct side *s)
+{
+	struct emit *e = &t->e;
+	struct side *f;
+
+	if (s->reg != T_A || s->off)
+		e_lea(e, 8, T_A, s->reg, H_SP, 0, s->off);
+	put_tlb_compare(t, s->size, s->write, 0);
+	f = jt_side_add(t, s->solo ? SIDE_SOLO : SIDE_INTERP, e_jcc(e, CC_NZ), s->n);
+	f->back = s->done;
+	f->load_flags = s->load_flags;
+	f->x87 = s->x87;
+	e_mov(e, 8, T_C, T_A);
+	e_alu_imm(e, 8, 4, rm_reg(T_C), -(int32_t)PAGE_SIZE);
+	e_store(e, 8, T_C, page_at(s->site));
+	e_rm(e, 8, 0x8b, T_C, addend_at(t));
+	e_store(e, 8, T_C, kept_addend(s->site));
+	e_rm(e, 8, 0xc7, 0, rm_cpu(room_at(s->site)));
+	e32(e, (uint32_t)PAGE_SIZE - s->size + 1);
+	e_op(e, 4, 0, 1, 0xba, 5, /* bts */
+	     rm_cpu(CPU_OFF(jit_known) + s->site / 32 * 4), false, false);
+	e8(e, s->site % 32);
+	e_rm(e, 1, 0xc6, 0, rm_cpu(CPU_OFF(jit_sites_known)));
+	e8(e, 1);
+	e_patch(e_jmp(e), s->back);
+}
+
+/* ---- accesses ------------------------------------------------------------------------------------------ */
+
+/* Address bits `align` of [reg + off] are 0, else `kind`. T_B may be changed. */
+static struct side *put_align(struct trans *t, unsigned n, unsigned reg, int32_t off,
+			      unsigned align, enum side_kind kind)
+{
+	struct emit *e = &t->e;
+
+	if ((unsigned)off & align) {
+		e_lea(e, 8, T_B, reg, H_SP, 0, off);
+		reg = T_B;
+	}
+	e_op(e, 1, 0, 0, 0xf6, 0, rm_reg(reg), false, true);
+	e8(e, align);
+	return jt_side_add(t, kind, e_jcc(e, CC_NZ), n);
+}
+
 /* T_A: linear address, becomes the host's. */
 static struct mem_op put_probe(struct trans *t, unsigned n, unsigned size, bool write,
 			       unsigned align)
 {
 	struct mem_op a = {.rm = rm_ptr()};
+	int site = site_new(t);
 
-	put_tlb_compare(t, size, write, align);
-	a.s = jt_side_add(t, SIDE_INTERP, e_jcc(&t->e, CC_NZ), n);
-	e_rm(&t->e, 8, 0x03, T_A, addend_at(t));
+	if (site >= 0) {
+		if (align)
+			a.unaligned = put_align(t, n, T_A, 0, align, SIDE_INTERP);
+		a.s = put_site(t, (unsigned)site, n, T_A, 0, size);
+		a.s->write = write;
+		e_rm(&t->e, 8, 0x03, T_A, rm_cpu(kept_addend((unsigned)site)));
+	} else {
+		put_tlb_compare(t, size, write, align);
+		a.s = jt_side_add(t, SIDE_INTERP, e_jcc(&t->e, CC_NZ), n);
+		e_rm(&t->e, 8, 0x03, T_A, addend_at(t));
+	}
 	t->at_a = -1;
 	return a;
 }
@@ -263,24 +362,40 @@ static int32_t slot_of(unsigned g)
 	return CPU_OFF(jit_group) + 8 * (int32_t)g;
 }
 
-/* Looks up group g before its first access, that of instruction n. */
-static void put_group_probe(struct trans *t, unsigned g, unsigned n)
+/*
+ * Looks up group g before its first access, that of instruction n. The rest of the block runs without
+ * groups if that fails, or the interpreter does a single access.
+ */
+static struct mem_op put_group_probe(struct trans *t, unsigned g, unsigned n)
 {
 	const struct group *p = &t->group[g];
+	unsigned size = (unsigned)(p->hi - p->lo);
+	unsigned base = reg_in(t, p->base, T_A);
+	bool single = p->n == 1;
+	struct mem_op a = {NULL};
 	struct emit *e = &t->e;
+	int site = site_new(t);
 
-	e_lea(e, 8, T_A, reg_in(t, p->base, T_A), H_SP, 0, p->lo);
-	if (p->align) {
-		e_lea(e, 8, T_B, T_A, H_SP, 0, p->rest - p->lo);
-		e_op(e, 1, 0, 0, 0xf6, 0, rm_reg(T_B), false, true);
-		e8(e, p->align);
-		jt_side_add(t, SIDE_SOLO, e_jcc(e, CC_NZ), n);
+	if (p->align)
+		a.unaligned = put_align(t, n, base, p->rest, p->align,
+					single ? SIDE_INTERP : SIDE_SOLO);
+	if (site >= 0) {
+		a.s = put_site(t, (unsigned)site, n, base, p->lo, size);
+		a.s->write = p->write;
+		a.s->solo = !single;
+		e_load(e, 8, T_A, kept_addend((unsigned)site));
+	} else {
+		e_lea(e, 8, T_A, base, H_SP, 0, p->lo);
+		put_tlb_compare(t, size, p->write, 0);
+		a.s = jt_side_add(t, single ? SIDE_INTERP : SIDE_SOLO, e_jcc(e, CC_NZ),
+				  n);
+		e_rm(e, 8, 0x8b, T_A, addend_at(t));
 	}
-	put_tlb_compare(t, (unsigned)(p->hi - p->lo), p->write, 0);
-	jt_side_add(t, SIDE_SOLO, e_jcc(e, CC_NZ), n);
-	e_rm(e, 8, 0x8b, T_A, addend_at(t));
-	e_store(e, 8, T_A, slot_of(g));
 	t->at_a = (int8_t)g;
+	if (single)
+		return a;
+	e_store(e, 8, T_A, slot_of(g));
+	return (struct mem_op){NULL}; /* nothing comes back */
 }
 
 static struct mem_op put_grouped(struct trans *t, unsigned n, unsigned base,
@@ -288,23 +403,29 @@ static struct mem_op put_grouped(struct trans *t, unsigned n, unsigned base,
 {
 	unsigned g = (unsigned)t->group_of[n];
 	struct emit *e = &t->e;
+	struct mem_op a = {NULL};
 
 	if (t->group[g].first == n)
-		put_group_probe(t, g, n);
+		a = put_group_probe(t, g, n);
 	if (t->at_a != (int)g)
 		e_load(e, 8, T_A, slot_of(g));
 	t->at_a = (int8_t)g;
-	if (!in_memory(base))
-		return (struct mem_op){.rm = rm_mem(host_of[base], T_A, disp)};
-	e_load(e, 8, T_C, gpr_at(base));
-	e_lea(e, 8, T_A, T_C, T_A, 0, disp);
-	t->at_a = -1;
-	return (struct mem_op){.rm = rm_ptr()};
+	a.rm = rm_mem(host_of[base], T_A, disp);
+	if (in_memory(base)) {
+		e_load(e, 8, T_C, gpr_at(base));
+		e_lea(e, 8, T_A, T_C, T_A, 0, disp);
+		t->at_a = -1;
+		a.rm = rm_ptr();
+	}
+	return a;
 }
 
 void jt_side_done(struct trans *t, struct side *s)
 {
-	s->back = t->e.p;
+	if (s->kind == SIDE_SITE)
+		s->done = t->e.p;
+	else
+		s->back = t->e.p;
 	s->load_flags = t->flags == FL_AT_HOST || t->flags == FL_AT_BOTH;
 	t->at_a = -1;
 }
@@ -313,6 +434,8 @@ void jt_access_done(struct trans *t, struct mem_op a)
 {
 	if (a.s)
 		jt_side_done(t, a.s);
+	if (a.unaligned)
+		jt_side_done(t, a.unaligned);
 }
 
 /* ---- operands ----------------------------------------------------------------------------------------------- */
