@@ -16,7 +16,7 @@
 #include "base/bytes.h"
 #include "base/mem.h"
 #include "img/img.h"
-#include "part/view.h"
+#include "part/part_int.h"
 
 #define ENDS      (64u << 10) /* at both ends of the image: all small tables */
 #define MAX_CHAIN 256
@@ -112,7 +112,7 @@ static int fill_gpt(struct view *v, uint64_t at, uint32_t sector, bool *found,
 }
 
 /* All that libblkid looks at to find a table. */
-static int fill_tables(struct view *v, struct part_table *t, struct err *err)
+int part_fill_tables(struct view *v, struct part_table *t, struct err *err)
 {
 	bool small = false, large = false;
 	struct mbr m;
@@ -285,7 +285,7 @@ int part_table_read(struct img *img, struct part_table *t, struct err *err)
 	rc = view_open(&v, img, 0, img_size(img), err);
 	if (rc)
 		return rc;
-	rc = fill_tables(&v, t, err);
+	rc = part_fill_tables(&v, t, err);
 	if (!rc)
 		rc = probe(&v, t, err);
 	view_close(&v);

@@ -167,7 +167,6 @@ same 'bitmap without an action' 'qemu-img bitmap disk.qcow2 b'
 same 'bitmap of raw' 'qemu-img bitmap --add -f raw disk.raw b'
 
 same 'amend size' 'qemu-img amend -q -o size=20M disk.qcow2' disk.qcow2
-same 'amend -p' 'qemu-img amend -p -o lazy_refcounts=on disk.qcow2 | wc -l' disk.qcow2
 same 'bitmap -b without --merge' 'qemu-img bitmap -b disk.qcow2 --add disk.qcow2 b'
 same 'snapshot -l -c' 'qemu-img snapshot -l -c x disk.qcow2'
 n='qemu-img create -q -f qcow2 -b disk.qcow2 -F qcow2 x.qcow2 16M'

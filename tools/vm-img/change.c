@@ -6,6 +6,7 @@
 
 #include "base/bits.h"
 #include "base/size.h"
+#include "grow.h"
 #include "vm-img.h"
 
 static struct common c;
@@ -21,7 +22,8 @@ static int done(struct img *img, int rc, const struct err *err)
 /* ---- resize ---- */
 
 static char *prealloc_text;
-static int shrink;
+static char *undo_path, *take_back;
+static int shrink, grow;
 
 static int parse_prealloc(enum img_prealloc *p)
 {
@@ -51,6 +53,7 @@ static int new_size(const char *text, uint64_t old, uint64_t *size)
 	return 0;
 }
 
+/* 0, an exit status, or -errno with *err. */
 static int resize(struct img *img, const char *text, struct err *err)
 {
 	enum img_prealloc prealloc = IMG_PREALLOC_OFF;
@@ -59,22 +62,34 @@ static int resize(struct img *img, const char *text, struct err *err)
 
 	if (!st)
 		st = new_size(text, img_size(img), &size);
-	if (st) {
-		image_close(img);
+	if (st)
 		return st;
-	}
-	if (size < img_size(img) && !shrink) {
-		rc = err_set(err, EINVAL,
-			     "'%s' would lose what lies behind %" PRIu64
-			     " bytes: --shrink allows that",
-			     img_path(img), size);
-	} else {
-		size = align_up(size, 512);
-		rc = img_resize(img, size, prealloc, err);
-	}
+	if (size < img_size(img) && !shrink)
+		return err_set(err, EINVAL,
+			       "'%s' would lose what lies behind %" PRIu64
+			       " bytes: --shrink allows that",
+			       img_path(img), size);
+	rc = img_resize(img, align_up(size, 512), prealloc, err);
 	if (!rc && !c.quiet)
 		printf("Image resized.\n");
-	return done(img, rc, err);
+	return rc;
+}
+
+static int change_size(struct img *img, const char *text)
+{
+	struct err err = {0};
+	int st = 0, closed;
+
+	if (take_back)
+		st = grow_take_back(img, take_back);
+	else if (text)
+		st = resize(img, text, &err);
+	if (st < 0)
+		st = fail(&err);
+	if (!st && grow)
+		st = grow_last(&c, img, undo_path);
+	closed = image_close(img);
+	return st ? st : closed;
 }
 
 static int run_resize(const struct command *cmd, int argc, const char **argv)
@@ -85,30 +100,49 @@ static int run_resize(const struct command *cmd, int argc, const char **argv)
 		 "what lies behind the new end may be lost", NULL},
 		{"preallocation", 0, POPT_ARG_STRING, &prealloc_text, 0,
 		 "of what is new: off, metadata, falloc, full", "MODE"},
+		{"grow-last", 0, POPT_ARG_NONE, &grow, 0,
+		 "the last partition and its file system grow, too", NULL},
+		{"undo", 0, POPT_ARG_STRING, &undo_path, 0,
+		 "of --grow-last: where what is overwritten is kept meanwhile "
+		 "(default: IMAGE.undo)",
+		 "FILE"},
+		{"take-back", 0, POPT_ARG_STRING, &take_back, 0,
+		 "put back what such a file holds, after --grow-last did not end",
+		 "FILE"},
 		O_QUIET(&c),
 		O_EXTERN(&c),
 		O_COMMON(&c),
 	};
 	const char *size = argc > 1 ? argv[argc - 1] : NULL;
 	bool negative = size && size[0] == '-' && size[1] >= '0' && size[1] <= '9';
-	struct err err = {0};
 	struct img *img;
 	int st;
 
 	/* "-1G" is no option. */
-	if (args_parse(cmd, table, argc - negative, argv, &c, 2 - negative,
-		       2 - negative, NULL, &st))
+	if (args_parse(cmd, table, argc - negative, argv, &c, 1, 2 - negative, NULL,
+		       &st))
 		return st;
+	if (!negative)
+		size = c.n_args > 1 ? c.args[1] : NULL;
+	if (!size && !grow && !take_back)
+		return usage("an argument is missing");
+	if (grow && (shrink || negative))
+		return usage("--grow-last does not go with a smaller size");
+	if (take_back && (grow || size))
+		return usage("--take-back goes with an image alone");
 	st = image_open(&c, c.args[0], c.format, OPEN_WRITE, NULL, &img);
-	return st ? st : resize(img, negative ? size : c.args[1], &err);
+	return st ? st : change_size(img, size);
 }
 
 const struct command cmd_resize = {
 	.name = "resize",
 	.run = run_resize,
 	.usage = "[OPTION...] IMAGE [+|-]SIZE",
-	.summary = "Makes an image's disk larger or smaller.",
+	.summary = "Makes an image's disk larger or smaller, and its last partition "
+		   "larger.\n"
+		   "--grow-last works without SIZE, too: then it takes what is free.",
 	.examples = "  vm-img resize disk.qcow2 +10G\n"
+		    "  vm-img resize --grow-last disk.vmdk 40G\n"
 		    "  vm-img resize --shrink disk.qcow2 20G\n",
 };
 
