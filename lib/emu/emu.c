@@ -362,6 +362,8 @@ static struct engine *emu_create(const struct engine_env *env, struct err *err)
 				     env->lockstep ? 1 : TRANSLATE_AFTER);
 	if (env->translate && env->lockstep)
 		x86_system_lockstep(e->sys);
+	if (env->profile)
+		x86_system_profile(e->sys);
 	for (unsigned i = 0; i < env->n_cpus; i++) {
 		struct emu_cpu *c = &e->cpu[i];
 
@@ -436,6 +438,7 @@ static enum vcpu_exit emu_run(struct engine *en, unsigned index, struct err *err
 		if (atomic_exchange(&c->kicked, false))
 			return VCPU_KICKED;
 		why = x86_run(c->x);
+		c->exits[why]++;
 		if (atomic_load(&c->init_came) && atomic_exchange(&c->init_came, false))
 			lapic_reset(&c->lapic, true);
 		if (why == X86_EXIT_SHUTDOWN)
@@ -530,71 +533,6 @@ static int emu_ioeventfd(struct engine *en, uint64_t gpa, unsigned size, int fd,
 	return -ENOTSUP;
 }
 
-static void emu_describe(struct engine *en, char *buf, unsigned len)
-{
-	struct emu *e = emu_of(en);
-	struct x86_stats sum = {0};
-
-	for (unsigned i = 0; i < e->env.n_cpus; i++) {
-		struct x86_stats st;
-
-		if (!e->cpu[i].x)
-			continue;
-		x86_get_stats(e->cpu[i].x, &st);
-		sum.insns += st.insns;
-		sum.blocks += st.blocks;
-		sum.tlb_misses += st.tlb_misses;
-		sum.mmio += st.mmio;
-		sum.pio += st.pio;
-		sum.exceptions += st.exceptions;
-		sum.irqs += st.irqs;
-		sum.translated += st.translated;
-		sum.entered += st.entered;
-		sum.single += st.single;
-		sum.forgotten += st.forgotten;
-		sum.code_bytes += st.code_bytes;
-		sum.compared += st.compared;
-		sum.unique += st.unique;
-	}
-	if (e->env.translate && e->env.lockstep) {
-		snprintf(buf, len,
-			 "%llu blocks translated, run %llu times in lockstep without a "
-			 "difference; %llu runs that cannot be repeated, %llu "
-			 "exceptions, %llu interrupts",
-			 (unsigned long long)sum.translated,
-			 (unsigned long long)sum.compared,
-			 (unsigned long long)sum.unique,
-			 (unsigned long long)sum.exceptions,
-			 (unsigned long long)sum.irqs);
-		return;
-	}
-	if (e->env.translate) {
-		snprintf(buf, len,
-			 "%llu blocks translated (%llu KiB, forgotten %llu times), "
-			 "entered "
-			 "%llu times, %llu instructions interpreted, %llu of them "
-			 "within, "
-			 "%llu TLB misses, %llu exceptions, %llu interrupts",
-			 (unsigned long long)sum.translated,
-			 (unsigned long long)sum.code_bytes >> 10,
-			 (unsigned long long)sum.forgotten,
-			 (unsigned long long)sum.entered, (unsigned long long)sum.insns,
-			 (unsigned long long)sum.single,
-			 (unsigned long long)sum.tlb_misses,
-			 (unsigned long long)sum.exceptions,
-			 (unsigned long long)sum.irqs);
-		return;
-	}
-	snprintf(
-		buf, len,
-		"%llu instructions, %llu blocks, %llu TLB misses, %llu mmio, %llu pio, "
-		"%llu exceptions, %llu interrupts",
-		(unsigned long long)sum.insns, (unsigned long long)sum.blocks,
-		(unsigned long long)sum.tlb_misses, (unsigned long long)sum.mmio,
-		(unsigned long long)sum.pio, (unsigned long long)sum.exceptions,
-		(unsigned long long)sum.irqs);
-}
-
 const struct engine_ops engine_emulator = {
 	.name = "emulator",
 	.create = emu_create,
@@ -613,5 +551,5 @@ const struct engine_ops engine_emulator = {
 	.ioapic_routes = emu_ioapic_routes,
 	.resumed = emu_resumed,
 	.ioeventfd = emu_ioeventfd,
-	.describe = emu_describe,
+	.figures = emu_figures,
 };

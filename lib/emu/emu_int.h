@@ -8,6 +8,8 @@
 
 struct emu;
 
+#define EMU_EXITS (X86_EXIT_DIFFERENCE + 1)
+
 struct emu_cpu {
 	struct emu *emu; /* borrowed */
 	struct x86_cpu *x;
@@ -19,6 +21,7 @@ struct emu_cpu {
 	atomic_bool unhalt;    /* KVM_HC_KICK_CPU */
 	uint64_t msr_time, msr_wall; /* paravirtual clock: as the guest wrote them */
 	uint32_t pv_version;
+	uint64_t exits[EMU_EXITS]; /* by enum x86_exit */
 };
 
 struct emu {
@@ -51,6 +54,9 @@ void emu_wake(struct emu_cpu *c);
 /* Makes the processor with CPUID leaves (NULL: all that are supported). 0 or -errno. */
 int emu_cpu_make(struct emu *e, unsigned index, const struct x86_cpuid *leaf, size_t n,
 		 struct err *err);
+
+/* ---- emu_figures.c ---- */
+unsigned emu_figures(struct engine *e, unsigned index, struct figure out[FIGURES_MAX]);
 
 /* ---- emu_state.c ---- */
 int emu_get_state(struct engine *e, unsigned index, struct cpu_state *s,

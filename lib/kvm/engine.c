@@ -15,6 +15,7 @@
 
 #include "base/bits.h"
 #include "base/mem.h"
+#include "base/time.h"
 #include "kvm/kvm_int.h"
 
 #define IOAPIC_PINS 24
@@ -324,20 +325,38 @@ static void eat_signal(void)
 		;
 }
 
+/* Time since *from goes to *to. */
+static void note_time(const struct kvm_vcpu *v, uint64_t *from, uint64_t *to)
+{
+	uint64_t now;
+
+	if (!v->engine->env.profile)
+		return;
+	now = time_mono_ns();
+	*to += now - *from;
+	*from = now;
+}
+
 static enum vcpu_exit kvm_run(struct engine *e, unsigned index, struct err *err)
 {
 	struct kvm_vcpu *v = &kvm_of(e)->vcpu[index];
 	const struct engine_env *env = &v->engine->env;
 
+	uint64_t from = env->profile ? time_mono_ns() : 0;
+
 	v->thread = pthread_self();
 	atomic_store(&v->running, true);
 	for (;;) {
 		uint32_t reason;
+		int rc;
 
 		if (atomic_exchange(&v->kicked, false))
 			return VCPU_KICKED;
 		inject_extint(v);
-		if (ioctl(v->fd, KVM_RUN, 0) < 0) {
+		note_time(v, &from, &v->device_ns);
+		rc = ioctl(v->fd, KVM_RUN, 0);
+		note_time(v, &from, &v->guest_ns);
+		if (rc < 0) {
 			if (errno == EINTR || errno == EAGAIN) {
 				eat_signal();
 				continue;
@@ -502,33 +521,44 @@ static int kvm_reset(struct engine *e, unsigned index, struct err *err)
 	return kvm_state_set(v->engine, v, &v->reset, err);
 }
 
-static void kvm_describe(struct engine *e, char *buf, unsigned len)
+static unsigned kvm_figures(struct engine *e, unsigned index,
+			    struct figure out[FIGURES_MAX])
 {
 	static const struct {
 		unsigned reason;
-		const char *name;
+		const char *key, *text;
 	} shown[] = {
-		{KVM_EXIT_IO, "pio"},
-		{KVM_EXIT_MMIO, "mmio"},
-		{KVM_EXIT_IRQ_WINDOW_OPEN, "interrupt windows"},
-		{KVM_EXIT_IOAPIC_EOI, "I/O APIC EOIs"},
+		{KVM_EXIT_IO, "exits-pio", "  port accesses"},
+		{KVM_EXIT_MMIO, "exits-mmio", "  device memory"},
+		{KVM_EXIT_INTR, "exits-signal", "  signals"},
+		{KVM_EXIT_IRQ_WINDOW_OPEN, "exits-window", "  interrupt windows"},
+		{KVM_EXIT_IOAPIC_EOI, "exits-eoi", "  ends of level interrupts"},
+		{KVM_EXIT_SHUTDOWN, "exits-shutdown", "  triple faults"},
 	};
-	struct kvm_engine *k = kvm_of(e);
-	uint64_t total = 0;
-	unsigned at = 0;
+	const struct kvm_vcpu *v = &kvm_of(e)->vcpu[index];
+	struct figure *total, *other;
+	unsigned n = 0;
 
-	for (unsigned c = 0; c < k->env.n_cpus; c++)
-		for (unsigned i = 0; i < KVM_MAX_EXIT; i++)
-			total += k->vcpu[c].exits[i];
-	at += (unsigned)snprintf(buf, len, "%" PRIu64 " exits", total);
-	for (size_t s = 0; s < ARRAY_LEN(shown) && at < len; s++) {
-		uint64_t n = 0;
-
-		for (unsigned c = 0; c < k->env.n_cpus; c++)
-			n += k->vcpu[c].exits[shown[s].reason];
-		at += (unsigned)snprintf(buf + at, len - at, ", %" PRIu64 " %s", n,
-					 shown[s].name);
+	if (v->engine->env.profile) {
+		out[n++] = (struct figure){"time-kvm", "time in KVM, idle too",
+					   FIGURE_NS, v->guest_ns};
+		out[n++] = (struct figure){"time-devices", "  in devices", FIGURE_NS,
+					   v->device_ns};
 	}
+	total = &out[n++];
+	*total = (struct figure){"exits", "exits", FIGURE_COUNT, 0};
+	for (unsigned i = 0; i < KVM_MAX_EXIT; i++)
+		total->value += v->exits[i];
+	other = &out[n + ARRAY_LEN(shown)];
+	*other = (struct figure){"exits-other", "  others", FIGURE_COUNT, total->value};
+	for (size_t s = 0; s < ARRAY_LEN(shown); s++) {
+		uint64_t count = v->exits[shown[s].reason];
+
+		out[n++] = (struct figure){shown[s].key, shown[s].text, FIGURE_COUNT,
+					   count};
+		other->value -= count;
+	}
+	return n + 1;
 }
 
 const struct engine_ops engine_kvm = {
@@ -549,5 +579,5 @@ const struct engine_ops engine_kvm = {
 	.ioapic_routes = kvm_ioapic_routes,
 	.resumed = kvm_resumed,
 	.ioeventfd = kvm_set_ioeventfd,
-	.describe = kvm_describe,
+	.figures = kvm_figures,
 };

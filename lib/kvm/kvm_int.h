@@ -22,6 +22,7 @@ struct kvm_vcpu {
 	struct cpu_state reset;
 	struct kvm_cpuid2 *cpuid; /* owned */
 	uint64_t exits[KVM_MAX_EXIT];
+	uint64_t guest_ns, device_ns; /* env.profile: in KVM_RUN, behind it */
 };
 
 struct kvm_engine {

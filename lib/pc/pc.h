@@ -66,12 +66,15 @@ struct pc_config {
 	bool translate;      /* the emulator translates instead of interpreting */
 	bool lockstep;       /* and compares it with the interpreter: for debugging */
 	uint64_t code_cache; /* bytes of translated code for each processor, at most */
+	bool profile; /* processors note what their time goes to, for pc_figures() */
 	bool no_reboot;
 	uint64_t timeout_ns; /* 0: none */
 	/* Saving: an open file and the names to give it when it is whole; save_path NULL: cannot. */
 	int save_fd;
 	const char *save_tmp, *save_path;
-	int restore_fd; /* -1: starts from reset */
+	int restore_fd;              /* -1: starts from reset */
+	void (*on_stats)(void *ctx); /* pc_ask_stats(); may be NULL */
+	void *stats_ctx;
 };
 
 struct pc;
@@ -112,7 +115,9 @@ int pc_saved_read(int fd, struct pc_saved *s, struct err *err);
 /* Writes each ACPI table as DIR/NAME.aml. After pc_build(). 0 or -errno. */
 int pc_dump_acpi(struct pc *pc, const char *dir, struct err *err);
 
-/* One line about what the engine did, for --stats. */
-void pc_describe(struct pc *pc, char *buf, unsigned len);
+/* A processor's profile so far, as engine_ops.figures; loop thread, or after pc_run(). */
+unsigned pc_figures(struct pc *pc, unsigned index, struct figure out[FIGURES_MAX]);
+/* Calls cfg->on_stats in the loop thread. From any thread, and from signal handlers. */
+void pc_ask_stats(struct pc *pc);
 
 #endif

@@ -16,7 +16,8 @@ enum {
 	PC_ASK_SAVE = 2,
 	PC_ASK_QUIT = 4,
 	PC_ASK_RESET = 8,
-	PC_ASK_STOP = 16
+	PC_ASK_STOP = 16,
+	PC_ASK_STATS = 32
 };
 
 struct pc_cpu {

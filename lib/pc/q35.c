@@ -181,6 +181,7 @@ static int make_engine(struct pc *pc, struct err *err)
 		.translate = pc->cfg.translate,
 		.lockstep = pc->cfg.lockstep,
 		.code_cache = pc->cfg.code_cache,
+		.profile = pc->cfg.profile,
 		.pic_take = take_pic,
 		.pic_ready = pic_is_ready,
 		.ioapic_eoi = on_eoi,

@@ -166,6 +166,11 @@ void pc_quit(struct pc *pc)
 	pc_ask(pc, PC_ASK_QUIT);
 }
 
+void pc_ask_stats(struct pc *pc)
+{
+	pc_ask(pc, PC_ASK_STATS);
+}
+
 void pc_stop(struct pc *pc, enum pc_stop why, uint32_t value)
 {
 	pthread_mutex_lock(&pc->park_lock);
@@ -235,6 +240,8 @@ static void on_ask(void *ctx, uint32_t events)
 		reset(pc);
 	if ((what & PC_ASK_SAVE) && !pc->stopping)
 		save(pc);
+	if ((what & PC_ASK_STATS) && pc->cfg.on_stats)
+		pc->cfg.on_stats(pc->cfg.stats_ctx);
 	if (pc->stopping)
 		loop_stop(pc->loop);
 }
@@ -352,9 +359,9 @@ void pc_free(struct pc *pc)
 	free(pc);
 }
 
-void pc_describe(struct pc *pc, char *buf, unsigned len)
+unsigned pc_figures(struct pc *pc, unsigned index, struct figure out[FIGURES_MAX])
 {
-	buf[0] = 0;
-	if (pc->engine && pc->engine->ops->describe)
-		pc->engine->ops->describe(pc->engine, buf, len);
+	if (!pc->engine || !pc->engine->ops->figures || index >= pc->cfg.cpus)
+		return 0;
+	return pc->engine->ops->figures(pc->engine, index, out);
 }

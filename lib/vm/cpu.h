@@ -91,6 +91,7 @@ struct engine_env {
 	bool translate;
 	bool lockstep; /* and compares it with the interpreter: for debugging */
 	uint64_t code_cache;
+	bool profile; /* note what processors' time goes to */
 	/* The 8259 pair's output goes to LINT0 of the boot processor (ExtINT): vector now, or -1.
 	 * Machine lock is taken inside. Any thread. */
 	int (*pic_take)(void *ctx);
@@ -105,6 +106,21 @@ enum vcpu_exit {
 	VCPU_SHUTDOWN, /* triple fault */
 	VCPU_FAILED,   /* the engine cannot go on: *err says why */
 };
+
+/* One figure of a processor's profile. */
+struct figure {
+	const char *key;  /* lower-case-hyphen */
+	const char *text; /* for people */
+	enum figure_unit {
+		FIGURE_COUNT,
+		FIGURE_BYTES,
+		FIGURE_NS,
+		FIGURE_MAX_NS, /* of several processors: the longest, no sum */
+	} unit;
+	uint64_t value;
+};
+
+#define FIGURES_MAX 48
 
 struct engine;
 struct vcpu;
@@ -153,8 +169,12 @@ struct engine_ops {
 	 * an exit; -ENOTSUP where the engine cannot. add = false removes. Lock held. */
 	int (*ioeventfd)(struct engine *e, uint64_t gpa, unsigned size, int fd,
 			 bool add);
-	/* One line about speed: instructions, exits; for --verbose and --stats. */
-	void (*describe)(struct engine *e, char *buf, unsigned len);
+	/*
+	 * A processor's profile so far: fills `out`, returns how many figures, the same ones in the same
+	 * order for all processors. Times only with env->profile. Any thread.
+	 */
+	unsigned (*figures)(struct engine *e, unsigned index,
+			    struct figure out[FIGURES_MAX]);
 };
 
 /* First member of an engine's own structure. */

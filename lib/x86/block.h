@@ -38,7 +38,8 @@ struct block {
 	uint64_t gpa2;          /* of that page */
 	const struct insn *end; /* behind the last entry */
 	struct block *next;     /* of the same hash */
-	struct jit_code *jit;   /* its translations */
+	struct jit_code *jit;   /* its translations, */
+	uint32_t jit_epoch;     /* if this is the translator's */
 	uint32_t hot;           /* times it was interpreted (jit/cache.c) */
 	struct insn insn[];     /* n, one op_block_end, then the code's bytes */
 };
@@ -55,6 +56,8 @@ struct block_cache {
 		slot[1u << BLOCK_HASH_BITS]; /* the first of each chain, with its key */
 	struct insn *
 		link; /* branch that was just left without knowing its next block, or NULL */
+	struct chunk *spare;  /* memory of forgotten blocks */
+	uint64_t flush_ticks; /* the longest block_cache_flush() */
 	struct jit *jit;      /* borrowed: translates blocks; or NULL */
 	struct chunk *chunks; /* memory of the blocks */
 	size_t total;         /* bytes of it */

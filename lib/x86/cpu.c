@@ -222,9 +222,11 @@ static void cpu_dealloc(struct x86_cpu *c)
 	free((char *)c - JIT_STACK);
 }
 
-/* false: no memory. */
+/* And the profile. false: no memory. */
 static bool make_translator(struct x86_cpu *c)
 {
+	c->profile.on = c->sys->profile;
+	c->profile.since = __builtin_ia32_rdtsc();
 	if (!c->sys->translates)
 		return true;
 	c->jit = c->blocks->jit =
@@ -421,6 +423,11 @@ int x86_set_regs(struct x86_cpu *c, const struct x86_regs *r)
 void x86_get_stats(const struct x86_cpu *c, struct x86_stats *st)
 {
 	*st = c->stats;
+	memcpy(st->ticks, c->profile.ticks, sizeof(st->ticks));
+	if (c->blocks)
+		st->forget_ticks = c->blocks->flush_ticks;
+	if (c->profile.on)
+		st->ticks[c->profile.now] += __builtin_ia32_rdtsc() - c->profile.since;
 	if (c->jit)
 		jit_stats(c->jit, st);
 	if (c->lockstep)

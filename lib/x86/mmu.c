@@ -194,6 +194,7 @@ static struct tlb_entry *fill(struct x86_cpu *c, enum mmu_mode mode, uint64_t va
 	bool writable = false;
 
 	c->stats.tlb_misses++;
+	c->stats.tlb_misses_of[mode]++;
 	if (!mmu_walk(c, mode, va, acc, &w, &code))
 		page_fault(c, va, code);
 	t->va = va & PAGE_MASK;

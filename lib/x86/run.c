@@ -98,6 +98,7 @@ static void init_and_sipi(struct x86_cpu *c, uint32_t req)
  */
 static void external_interrupt(struct x86_cpu *c)
 {
+	enum x86_time was;
 	int vec;
 
 	request_clear(c, REQ_IRQ);
@@ -105,7 +106,9 @@ static void external_interrupt(struct x86_cpu *c)
 	if (c->irq_waits)
 		return;
 	x86_leave_guest(c);
+	was = time_is(c, X86_TIME_DEVICES);
 	vec = c->ops->irq_take(c->ctx);
+	time_is(c, was);
 	x86_enter_guest(c);
 	if (vec < 0)
 		return;
@@ -223,6 +226,7 @@ void x86_abandon(struct x86_cpu *c)
 
 static void land(struct x86_cpu *c)
 {
+	time_is(c, X86_TIME_INTERPRETER);
 	x86_abandon(c);
 	x86_deliver_exception(c);
 }
@@ -236,10 +240,12 @@ enum x86_exit x86_run(struct x86_cpu *c)
 	if (c->jit)
 		atomic_fetch_or(&c->request, REQ_JIT);
 	x86_enter_guest(c);
+	time_is(c, X86_TIME_INTERPRETER);
 	if (setjmp(c->jmp))
 		land(c); /* may come here again */
 	why = loop(c);
 	x86_fp_sync(c);
+	time_is(c, X86_TIME_OUTSIDE);
 	x86_leave_guest(c);
 	return why;
 }

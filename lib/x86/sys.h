@@ -97,10 +97,12 @@ static inline void callback_begin(struct x86_cpu *c)
 	lockstep_once(c);
 	x86_fp_sync(c);
 	x86_leave_guest(c);
+	c->profile.before = (uint8_t)time_is(c, X86_TIME_DEVICES);
 }
 
 static inline void callback_end(struct x86_cpu *c)
 {
+	time_is(c, (enum x86_time)c->profile.before);
 	x86_enter_guest(c);
 }
 

@@ -104,6 +104,14 @@ int x86_system_lockstep(struct x86_system *sys)
 	return 0;
 }
 
+int x86_system_profile(struct x86_system *sys)
+{
+	if (sys->n_cpus)
+		return -EBUSY;
+	sys->profile = true;
+	return 0;
+}
+
 void x86_system_free(struct x86_system *sys)
 {
 	struct sys_priv *p;

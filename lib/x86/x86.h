@@ -151,6 +151,8 @@ int x86_system_translate(struct x86_system *sys, size_t code_cache, unsigned run
  * without a translator.
  */
 int x86_system_lockstep(struct x86_system *sys);
+/* Processors made from now on note what their time goes to (x86_stats.ticks). 0 or -EBUSY as above. */
+int x86_system_profile(struct x86_system *sys);
 
 /*
  * A processor in reset state. index: 0.. (at most 255 per system). The CPUID leaves are copied;
@@ -208,21 +210,43 @@ void x86_flush_memory(struct x86_system *sys, uint64_t gpa, uint64_t len);
 /* Something else than a processor wrote guest memory (DMA): drop code decoded there. Any thread. */
 void x86_memory_written(struct x86_system *sys, uint64_t gpa, uint64_t len);
 
+/* What a processor's time goes to. */
+enum x86_time {
+	X86_TIME_OUTSIDE, /* between x86_run()s: halted or paused */
+	X86_TIME_INTERPRETER,
+	X86_TIME_TRANSLATED, /* in translated code */
+	X86_TIME_HELPERS,    /* interpreting instructions for it */
+	X86_TIME_TRANSLATOR, /* making it */
+	X86_TIME_DEVICES,    /* in callbacks: devices, interrupt controller */
+	X86_TIMES
+};
+
+enum {
+	X86_TLBS = 4
+}; /* user, kernel, kernel with AC set, user with alignment checks */
+
 struct x86_stats {
 	uint64_t
 		insns; /* guest instructions executed; with a translator: interpreted */
 	uint64_t blocks; /* blocks decoded */
 	uint64_t tlb_misses;
+	uint64_t tlb_misses_of[X86_TLBS];
 	uint64_t mmio, pio, exceptions, irqs;
-	uint64_t translated; /* blocks */
-	uint64_t entered;    /* times translated code was entered */
-	uint64_t single;     /* instructions interpreted from within it */
-	uint64_t forgotten;  /* times that the code cache was full */
-	uint64_t code_bytes; /* in the code cache now */
-	uint64_t compared;   /* lockstep: blocks that were run both ways and agreed */
-	uint64_t unique;     /* and that cannot be run twice */
+	uint64_t translated;   /* blocks */
+	uint64_t entered;      /* times translated code was entered */
+	uint64_t single;       /* instructions interpreted from within it */
+	uint64_t forgotten;    /* times that the code cache was full */
+	uint64_t forget_ticks; /* of the TSC, the longest of them */
+	uint64_t unlinked; /* times it was left by a jump whose target was not known */
+	uint64_t
+		dropped; /* pages whose translations were forgotten: code was written */
+	uint64_t ticks[X86_TIMES]; /* of the host's TSC, by x86_system_profile() */
+	uint64_t code_bytes;       /* in the code cache now */
+	uint64_t compared; /* lockstep: blocks that were run both ways and agreed */
+	uint64_t unique;   /* and that cannot be run twice */
 };
 
+/* Any thread; figures of a running processor are not all of one moment. */
 void x86_get_stats(const struct x86_cpu *c, struct x86_stats *st);
 
 #endif

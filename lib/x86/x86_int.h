@@ -350,6 +350,13 @@ struct x86_cpu {
 	const struct x86_ops *ops;  /* = sys->ops */
 	struct block_cache *blocks; /* owned; block.c */
 	struct x86_stats stats;
+	struct { /* x86_system_profile() */
+		bool on;
+		uint8_t now;    /* enum x86_time */
+		uint8_t before; /* the callback */
+		uint64_t since; /* TSC */
+		uint64_t ticks[X86_TIMES];
+	} profile;
 	bool irq_waits; /* run.c: an interrupt may be there when EFLAGS.IF becomes 1 */
 	bool rmw_exclusive; /* op_atomic.c: a locked access in steps has exclusivity */
 
@@ -373,6 +380,21 @@ struct x86_cpu {
 	bool jit_sites_known;
 	struct tlb_entry tlbs[MMU_MODES][TLB_SIZE] __attribute__((aligned(64)));
 };
+
+/* From here on time is that; returns what it was. */
+static inline enum x86_time time_is(struct x86_cpu *c, enum x86_time what)
+{
+	enum x86_time was = (enum x86_time)c->profile.now;
+	uint64_t now;
+
+	if (likely(!c->profile.on))
+		return was;
+	now = __builtin_ia32_rdtsc();
+	c->profile.ticks[was] += now - c->profile.since;
+	c->profile.since = now;
+	c->profile.now = (uint8_t)what;
+	return was;
+}
 
 /* ---- small accessors ------------------------------------------------------------------------------ */
 
@@ -755,6 +777,7 @@ struct x86_system {
 	void *priv;               /* of system.c: code page table, safepoint lock */
 	bool translates;          /* processors have a translator */
 	bool lockstep;            /* and compare it with the interpreter */
+	bool profile;             /* they note what their time goes to */
 	size_t code_cache;        /* bytes of host code for each, at most */
 	unsigned translate_after; /* times a block is interpreted before */
 	struct vec_cache *vec;    /* of vec_cache.c: host code of vector instructions */

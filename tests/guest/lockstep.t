@@ -23,7 +23,7 @@ boot() { # boot OPTIONS...
 	[ $status = 0 ] || [ $status = 13 ]
 }
 compared() { # compared BLOCKS: at least so many
-	blocks=$(sed -n 's/.*run \([0-9]*\) times in lockstep.*/\1/p' "$TMP/out")
+	blocks=$(sed -n 's/^blocks compared in lockstep *\([0-9]*\).*/\1/p' "$TMP/out")
 	echo "$blocks blocks compared"
 	[ "${blocks:-0}" -ge "$1" ]
 }

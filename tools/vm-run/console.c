@@ -1,8 +1,10 @@
 /*
  * vm-run/console.c - the terminal as the guest's serial line, its escape key, and the signals.
  *
- * Escape: ctrl-a, then x quits, p presses the power button, s saves, h helps, ctrl-a sends ctrl-a.
- * Signals: SIGTERM and SIGHUP press the power button, the second one quits; SIGUSR1 saves; SIGINT
+ * Escape: ctrl-a, then x quits, p presses the power button, s saves, i prints --stats, h helps, ctrl-a
+ * sends ctrl-a.
+ * Signals: SIGTERM and SIGHUP press the power button, the second one quits; SIGUSR1 saves, SIGUSR2
+ * prints --stats; SIGINT
  * comes only from outside in raw mode and quits.
  */
 #include <signal.h>
@@ -48,7 +50,9 @@ static void say(struct console *t, const char *text)
 static void help(struct console *t)
 {
 	say(t, "ctrl-a x quit (power off at once)   ctrl-a p press the power button");
-	say(t, "ctrl-a s save (with --save)         ctrl-a ctrl-a send ctrl-a");
+	say(t,
+	    "ctrl-a s save (with --save)         ctrl-a i statistics (with --stats)");
+	say(t, "ctrl-a ctrl-a send ctrl-a");
 }
 
 static bool on_byte(void *ctx, uint8_t byte)
@@ -67,6 +71,7 @@ static bool on_byte(void *ctx, uint8_t byte)
 	case 'x': pc_quit(t->pc); break;
 	case 'p': pc_power_button(t->pc); break;
 	case 's': pc_save(t->pc); break;
+	case 'i': pc_ask_stats(t->pc); break;
 	default: help(t); break;
 	}
 	return true;
@@ -80,6 +85,7 @@ static void on_signal(int sig)
 		_exit(128 + sig);
 	switch (sig) {
 	case SIGUSR1: pc_save(t->pc); break;
+	case SIGUSR2: pc_ask_stats(t->pc); break;
 	case SIGINT: pc_quit(t->pc); break;
 	default:
 		if (t->terms++)
@@ -147,6 +153,7 @@ int console_start(struct console *t, struct pc *pc, bool raw, struct err *err)
 	handle(SIGHUP, on_signal);
 	handle(SIGINT, on_signal);
 	handle(SIGUSR1, on_signal);
+	handle(SIGUSR2, on_signal);
 	signal(SIGPIPE, SIG_IGN);
 	return 0;
 }

@@ -203,10 +203,9 @@ static bool serial_is_stdio(const struct options *o)
 
 /* Builds and runs the machine. Returns an exit status; *err is set when it is CLI_FAILED. */
 static int run(const struct options *o, struct pc *pc, struct pc_config *cfg,
-	       struct console *console, struct cli_log *log, struct err *err)
+	       struct console *console, struct stats *stats, struct err *err)
 {
 	struct pc_result res;
-	char line[240];
 
 	if (pc_build(pc, cfg, err) < 0)
 		return CLI_FAILED;
@@ -215,12 +214,10 @@ static int run(const struct options *o, struct pc *pc, struct pc_config *cfg,
 	if (console_start(console, pc, serial_is_stdio(o), err) < 0 ||
 	    leftovers_watch(err) < 0 || enter_sandbox(o, cfg, err) < 0)
 		return CLI_FAILED;
+	stats_start(stats, pc, cfg);
 	pc_run(pc, &res);
 	console_stop(console); /* what is said from here on needs a cooked terminal */
-	if (o->stats) {
-		pc_describe(pc, line, sizeof(line));
-		log_msg(&log->log, LOG_INFO, "%s", line);
-	}
+	stats_end(stats);
 	err->code = res.why == PC_FAILED ? EIO : 0;
 	if (res.why == PC_FAILED)
 		*err = res.err;
@@ -233,25 +230,30 @@ static int start(const struct options *o, struct pc_config *cfg, struct cli_log 
 {
 	struct console *console = console_new(log);
 	struct pc_saved saved = {0};
+	struct stats *stats = NULL;
 	struct pc *pc = NULL;
 	int status = CLI_FAILED;
 
-	if (console && open_guests(o, cfg, err) == 0 &&
+	if (console && stats_open(&stats, o, log, err) == 0 &&
+	    open_guests(o, cfg, err) == 0 &&
 	    (!o->restore || open_restore(o, cfg, &saved, err) == 0) &&
 	    choose_engine(o, o->restore ? saved.engine : NULL, cfg, err) == 0)
 		pc = pc_new(err);
+	cfg->on_stats = stats_print;
+	cfg->stats_ctx = stats;
 	if (pc) {
 		if (backends_open(o, pc, cfg, console_filter(console), &log->log, err) <
 			    0 ||
 		    open_save(o, cfg, err) < 0)
 			pc_config_close(cfg);
 		else
-			status = run(o, pc, cfg, console, log, err);
+			status = run(o, pc, cfg, console, stats, err);
 		console_stop(console);
 	}
 	if (status == CLI_FAILED)
 		cli_fail(&page, err);
 	pc_free(pc);
+	stats_close(stats);
 	return status;
 }
 
@@ -272,6 +274,7 @@ int main(int argc, const char **argv)
 		cfg.cpus = o.cpus;
 		cfg.cmdline = o.append;
 		cfg.no_reboot = o.no_reboot;
+		cfg.profile = o.stats;
 		cfg.lockstep = o.emulator && !strcmp(o.emulator, "lockstep");
 		cfg.translate = !o.emulator || strcmp(o.emulator, "interpreter") != 0;
 		cfg.code_cache = o.code_cache;

@@ -131,6 +131,24 @@ static int check(struct options *o)
 	return 0;
 }
 
+/* popt has no options whose value may be missing: --stats=FORM is taken out before. */
+static int take_stats(struct options *o, int argc, const char **argv)
+{
+	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+		if (strncmp(argv[i], "--stats=", 8) != 0)
+			continue;
+		o->stats_form = argv[i] + 8;
+		if (strcmp(o->stats_form, "json") != 0 &&
+		    (strncmp(o->stats_form, "json:", 5) != 0 || !o->stats_form[5]))
+			return cli_usage_error(&page,
+					       "'%s': --stats, --stats=json or "
+					       "--stats=json:FILE is wanted",
+					       argv[i]);
+		argv[i] = "--stats";
+	}
+	return 0;
+}
+
 int options_parse(struct options *o, int argc, const char **argv)
 {
 	/* clang-format off */
@@ -159,17 +177,18 @@ int options_parse(struct options *o, int argc, const char **argv)
 		{"no-reboot", 0, POPT_ARG_NONE, &o->no_reboot, 0, "stop when the guest resets, with status 10", NULL},
 		{"no-sandbox", 0, POPT_ARG_NONE, &o->no_sandbox, 0, "no system call filter, for debugging", NULL},
 		{"dump-acpi", 0, POPT_ARG_STRING, &o->dump_acpi, 0, "write the ACPI tables there and end", "DIR"},
-		{"stats", 0, POPT_ARG_NONE, &o->stats, 0, "tell at the end what the engine did", NULL},
+		{"stats", 0, POPT_ARG_NONE, &o->stats, 0, "tell at the end what the guest's time went to; --stats=json[:FILE] for programs", NULL},
 		{"verbose", 'v', POPT_ARG_NONE, &o->verbose, 0, "say more", NULL},
 		{"version", 'V', POPT_ARG_NONE, NULL, OPT_VERSION, "print the version", NULL},
 		{"help", 'h', POPT_ARG_NONE, NULL, OPT_HELP, "print this", NULL},
 		POPT_TABLEEND,
 	};
 	/* clang-format on */
+	int rc = take_stats(o, argc, argv);
 	poptContext ctx = poptGetContext(NULL, argc, argv, table, POPT_CONTEXT_NO_EXEC);
 	const char *guest;
 	char *value;
-	int opt, rc = 0;
+	int opt = -1;
 
 	o->memory = 512 << 20;
 	o->cpus = 1;

@@ -25,6 +25,7 @@ struct options {
 	unsigned cpus;
 	double timeout;
 	int snapshot, no_reboot, no_sandbox, verbose, stats;
+	const char *stats_form; /* of --stats=FORM, "json..."; argv's */
 };
 
 extern const struct cli_page page; /* main.c */
@@ -40,6 +41,17 @@ int backends_open(const struct options *o, struct pc *pc, struct pc_config *cfg,
 /* Whether some backend needs sockets, for the sandbox. */
 bool backends_use_network(const struct options *o);
 bool backends_use_listeners(const struct options *o);
+
+/* stats.c: the guest's profile; all take NULL: without --stats. 0 or -errno. */
+struct stats;
+int stats_open(struct stats **s, const struct options *o, const struct cli_log *log,
+	       struct err *err);
+void stats_start(struct stats *s, struct pc *pc, const struct pc_config *cfg);
+/* As text on stderr, now; ctx: struct stats. */
+void stats_print(void *ctx);
+/* When the machine has stopped: in the form that was asked for. */
+void stats_end(struct stats *s);
+void stats_close(struct stats *s);
 
 /* console.c: the terminal in raw mode with an escape key, and the signals. */
 struct console;

@@ -2,7 +2,7 @@
  * x86/jit/cache.c - translations: their memory, how they are found, linked and forgotten.
  *
  * Host code is in a memfd that is mapped twice, writable and executable. When it is full,
- * everything is forgotten. A page whose code was written is noticed by its generation: whoever
+ * everything is forgotten: a new epoch begins, so that this takes no longer the more there was. A page whose code was written is noticed by its generation: whoever
  * changes that sets REQ_CODE, and translations are left for a request before they go round.
  * vCPU thread.
  */
@@ -39,7 +39,11 @@ void *jit_alloc(struct jit *j, size_t size)
 
 	size = align_up(size, 16);
 	if (!a || sizeof(a->mem) - a->used < size) {
-		a = malloc(sizeof(*a));
+		a = j->spare;
+		if (a)
+			j->spare = a->next;
+		else
+			a = malloc(sizeof(*a));
 		if (!a)
 			return NULL;
 		a->next = j->arena;
@@ -52,12 +56,25 @@ void *jit_alloc(struct jit *j, size_t size)
 	return p;
 }
 
-static void arena_free(struct jit *j)
+/* All that was allocated is free for use again. */
+static void arena_recycle(struct jit *j)
 {
 	while (j->arena) {
 		struct jit_arena *a = j->arena;
 
 		j->arena = a->next;
+		a->next = j->spare;
+		j->spare = a;
+	}
+}
+
+static void arena_free(struct jit *j)
+{
+	arena_recycle(j);
+	while (j->spare) {
+		struct jit_arena *a = j->spare;
+
+		j->spare = a->next;
 		free(a);
 	}
 }
@@ -198,6 +215,7 @@ static void page_drop(struct jit *j, struct jit_page *p)
 	}
 	p->codes = NULL;
 	p->drops++;
+	j->n_drops++;
 	j->link = NULL;
 }
 
@@ -239,12 +257,20 @@ void jit_revalidate(struct jit *j)
 	}
 }
 
+void jit_codes_add(struct jit *j, struct jit_code *code)
+{
+	struct block *b = code->b;
+
+	code->next_of_block = jit_codes(j, b);
+	b->jit = code;
+	b->jit_epoch = j->epoch;
+}
+
 void jit_flush(struct jit *j)
 {
-	for (struct jit_page *p = j->pages; p; p = p->next) {
-		if (p->codes)
-			page_drop(j, p);
-	}
+	uint64_t start = __builtin_ia32_rdtsc();
+
+	j->epoch++;
 	memset(j->hash, 0, sizeof(j->hash));
 	for (unsigned m = 0; m < MMU_MODES; m++) {
 		for (unsigned n = 0; n < 2 * JIT_TARGETS; n++)
@@ -255,8 +281,9 @@ void jit_flush(struct jit *j)
 	j->link = NULL;
 	j->used = j->fixed;
 	j->n_sites = 0;
-	arena_free(j);
+	arena_recycle(j);
 	j->n_flushes++;
+	j->flush_ticks = max_u64(j->flush_ticks, __builtin_ia32_rdtsc() - start);
 }
 
 /* ---- running ------------------------------------------------------------------------------------------- */
@@ -272,7 +299,7 @@ static bool may_translate(const struct x86_cpu *c, const struct block *b)
 static struct jit_code *find(struct jit *j, struct block *b, bool solo)
 {
 	struct x86_cpu *c = j->c;
-	struct jit_code *code = b->jit;
+	struct jit_code *code = jit_codes(j, b);
 
 	for (; code; code = code->next_of_block) {
 		if (code->rip == c->rip && code->mode == c->mmu_mode &&
@@ -291,7 +318,9 @@ void jit_enter(struct x86_cpu *c, const struct jit_code *code)
 
 	c->jit_link = NULL;
 	j->n_run++;
+	time_is(c, X86_TIME_TRANSLATED);
 	((void (*)(struct x86_cpu *, const void *))j->enter)(c, code->entry);
+	time_is(c, X86_TIME_INTERPRETER);
 	if (c->jit_link)
 		c->rip = ((struct jit_link *)c->jit_link)->rip;
 }
@@ -322,6 +351,7 @@ bool jit_run(struct x86_cpu *c, struct block *b)
 		target_put(j, code);
 	jit_enter(c, code);
 	j->link = c->jit_link;
+	j->n_unlinked += j->link != NULL;
 	return true;
 }
 
@@ -332,5 +362,8 @@ void jit_stats(const struct jit *j, struct x86_stats *st)
 	st->entered = j->n_run;
 	st->single = j->n_interp;
 	st->forgotten = j->n_flushes - 1; /* the first is jit_new()'s */
+	st->forget_ticks = max_u64(st->forget_ticks, j->flush_ticks);
+	st->unlinked = j->n_unlinked;
+	st->dropped = j->n_drops;
 	st->code_bytes = j->used;
 }

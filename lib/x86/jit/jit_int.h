@@ -73,7 +73,7 @@ struct jit {
 	struct x86_cpu *c;
 	uint8_t *rw, *rx;         /* the same memory */
 	size_t size, used, fixed; /* fixed: bytes of what is never forgotten */
-	struct jit_arena *arena;
+	struct jit_arena *arena, *spare;
 	struct jit_page *pages, *hash[JIT_PAGE_HASH];
 	struct jit_link *link; /* jump that was just left without knowing its target */
 	unsigned n_sites;      /* used of c->jit_site */
@@ -83,13 +83,21 @@ struct jit {
 	const uint8_t *fp_save, *fp_enter;
 	struct jit_target target[MMU_MODES][2][JIT_TARGETS];
 	struct insn one[2]; /* the instruction that is interpreted, and what ends it */
-	uint64_t n_codes, n_flushes, n_interp, n_run;
+	uint64_t n_codes, n_flushes, n_interp, n_run, n_unlinked, n_drops;
+	uint64_t flush_ticks; /* the longest jit_flush() */
+	uint32_t epoch;       /* what was translated in another is forgotten */
 };
 
 /* ---- cache.c ---- */
 
 void *jit_alloc(struct jit *j, size_t size); /* until jit_flush(); NULL: no memory */
 struct jit_page *jit_page_get(struct jit *j, struct codepage *cp);
+/* The block's translations; NULL: none. */
+static inline struct jit_code *jit_codes(const struct jit *j, const struct block *b)
+{
+	return b->jit_epoch == j->epoch ? b->jit : NULL;
+}
+void jit_codes_add(struct jit *j, struct jit_code *code);
 void jit_set_rel(struct jit *j, uint8_t *rel, const uint8_t *target_rx);
 static inline uint8_t *jit_to_rx(const struct jit *j, const uint8_t *rw)
 {

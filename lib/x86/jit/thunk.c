@@ -63,8 +63,10 @@ static bool interp(struct x86_cpu *c, struct insn *i, uint64_t rip)
 	struct insn *one = j->one;
 	const struct insn *last;
 	unsigned mode = c->mmu_mode;
+	enum x86_time was;
 
 	j->n_interp++;
+	was = time_is(c, X86_TIME_HELPERS);
 	*one = *i;
 	c->block_rip = rip;
 	c->cur = one;
@@ -72,6 +74,7 @@ static bool interp(struct x86_cpu *c, struct insn *i, uint64_t rip)
 	one->fn(c, one);
 	if (unlikely(one->fn != i->fn)) /* it chose a better handler for next time */
 		*i = *one;
+	time_is(c, was);
 	if (likely(c->end == one + 2) && likely(c->mmu_mode == mode) &&
 	    !(i->flags & I_STOP) &&
 	    !(atomic_load_explicit(&c->request, memory_order_relaxed) &

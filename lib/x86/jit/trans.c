@@ -289,7 +289,7 @@ static struct jit_code *translate(struct trans *t)
 	return t->code;
 }
 
-struct jit_code *jit_translate(struct jit *j, struct block *b, bool solo)
+static struct jit_code *translate_block(struct jit *j, struct block *b, bool solo)
 {
 	struct trans t = {.j = j, .c = j->c, .b = b, .rip = j->c->rip, .solo = solo};
 	struct jit_page *page;
@@ -309,10 +309,18 @@ struct jit_code *jit_translate(struct jit *j, struct block *b, bool solo)
 	t.code->solo = solo;
 	if (!translate(&t))
 		return NULL;
-	t.code->next_of_block = b->jit;
-	b->jit = t.code;
+	jit_codes_add(j, t.code);
 	t.code->next_of_page = page->codes;
 	page->codes = t.code;
 	j->n_codes++;
 	return t.code;
+}
+
+struct jit_code *jit_translate(struct jit *j, struct block *b, bool solo)
+{
+	enum x86_time was = time_is(j->c, X86_TIME_TRANSLATOR);
+	struct jit_code *code = translate_block(j, b, solo);
+
+	time_is(j->c, was);
+	return code;
 }
