@@ -31,7 +31,8 @@ ALL_CFLAGS  = -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DVM_VERSION='"$(V
 ALL_LIBS    = $(PKG_LIBS) -lm -pthread
 
 LIB_SRC   := $(sort $(wildcard lib/*/*.c lib/*/*/*.c))
-LIB_OBJ   := $(LIB_SRC:%.c=$(O)/%.o)
+LIB_ASM   := $(sort $(wildcard lib/*/*.S))
+LIB_OBJ   := $(LIB_SRC:%.c=$(O)/%.o) $(LIB_ASM:%.S=$(O)/%.o)
 TOOLS     := $(notdir $(patsubst %/main.c,%,$(wildcard tools/*/main.c)))
 TOOL_SRC  := $(wildcard $(TOOLS:%=tools/%/*.c))
 TOOL_OBJ  := $(TOOL_SRC:%.c=$(O)/%.o)
@@ -61,6 +62,10 @@ $(O)/%.o: %.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) $(CFLAGS_$(subst /,_,$(patsubst %/,%,$(dir $<)))) -MMD -MP -c -o $@ $<
 
+$(O)/%.o: %.S
+	@mkdir -p $(@D)
+	$(Q)$(CC) -MMD -MP -c -o $@ $<
+
 define tool_rule
 $(O)/$(1): $$(filter $(O)/tools/$(1)/%,$$(TOOL_OBJ)) $(O)/libvm.a
 	$$(Q)$$(CC) $$(ALL_CFLAGS) $$(LDFLAGS) -o $$@ $$^ $$(ALL_LIBS)
@@ -80,12 +85,16 @@ $(O)/tests/fuzz/%: $(O)/tests/fuzz/%.o $(O)/tests/fuzz/driver.o $(O)/libvm.a
 # A fuzz target under libFuzzer, over a library of its own; an archive, so that a target may bring
 # its own version of a module.
 LIBFUZZ_FLAGS := -O1 -fsanitize=address,undefined -fno-sanitize=alignment
-LIBFUZZ_OBJ   := $(LIB_SRC:%.c=$(O)/libfuzzer/%.o)
+LIBFUZZ_OBJ   := $(LIB_SRC:%.c=$(O)/libfuzzer/%.o) $(LIB_ASM:%.S=$(O)/libfuzzer/%.o)
 
 $(O)/libfuzzer/lib/%.o: lib/%.c
 	@mkdir -p $(@D)
 	$(Q)clang $(ALL_CFLAGS) $(CFLAGS_$(subst /,_,$(patsubst %/,%,$(dir $<)))) $(LIBFUZZ_FLAGS) \
 		-fsanitize=fuzzer-no-link -MMD -MP -c -o $@ $<
+
+$(O)/libfuzzer/lib/%.o: lib/%.S
+	@mkdir -p $(@D)
+	$(Q)clang -MMD -MP -c -o $@ $<
 
 $(O)/libfuzzer/libvm.a: $(LIBFUZZ_OBJ)
 	@rm -f $@

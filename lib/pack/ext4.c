@@ -16,6 +16,7 @@
 
 #include "base/bits.h"
 #include "base/guid.h"
+#include "base/mem.h"
 
 #define BLOCK      4096u
 #define MIB        (1ull << 20)
@@ -124,11 +125,11 @@ static void name_it(struct ext2_super_block *s, const char *label)
 	s->s_lastcheck = s->s_mkfs_time;
 }
 
-static int begin(struct ext4 *x, int fd, uint64_t size, const char *label,
+static int begin(struct ext4 *x, int fd, uint64_t at, uint64_t size, const char *label,
 		 struct err *err)
 {
 	struct ext2_super_block p = {0};
-	char path[40];
+	char path[40], where[40];
 	errcode_t rc;
 
 	p.s_rev_level = EXT2_DYNAMIC_REV;
@@ -151,12 +152,15 @@ static int begin(struct ext4 *x, int fd, uint64_t size, const char *label,
 	ext2fs_blocks_count_set(&p, size / BLOCK);
 	ext2fs_r_blocks_count_set(&p, size / BLOCK / 20);
 	p.s_inodes_count = (uint32_t)min_u64(size / 16384, UINT32_MAX);
-	if (ftruncate(fd, (off_t)size) < 0)
+	if (ftruncate(fd, (off_t)(at + size)) < 0)
 		return err_sys(err, errno, "cannot make a file of %llu bytes",
-			       (unsigned long long)size);
+			       (unsigned long long)(at + size));
+	snprintf(where, sizeof(where), "offset=%llu", (unsigned long long)at);
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	rc = ext2fs_initialize(path, EXT2_FLAG_64BITS | EXT2_FLAG_RW, &p,
 			       unix_io_manager, &x->fs);
+	if (!rc && at)
+		rc = io_channel_set_options(x->fs->io, where);
 	if (rc)
 		return failed(rc, "begin", err);
 	name_it(x->fs->super, label);
@@ -430,6 +434,75 @@ static int put_file(void *ctx, struct tree_object *o, uint32_t object,
 	return rc ? failed(rc, archive_entry_pathname(e), err) : 0;
 }
 
+/* ---- where files are ---- */
+
+struct place {
+	struct ext4_file *f;
+	uint64_t at;   /* of the file system, bytes */
+	uint64_t next; /* block of the file that comes next */
+	bool full;
+};
+
+static bool add_run(struct ext4_file *f, uint64_t first, uint64_t n)
+{
+	struct boot_run *last = f->n ? &f->run[f->n - 1] : NULL, *v;
+
+	if (!n)
+		return true;
+	if (last &&
+	    (first ? last->first && last->first + last->n == first : !last->first)) {
+		last->n += n;
+		return true;
+	}
+	v = f->n < EXT4_MAX_RUNS ? mem_resize(f->run, f->n + 1, sizeof(*v)) : NULL;
+	if (!v)
+		return false;
+	f->run = v;
+	v[f->n++] = (struct boot_run){first, n};
+	return true;
+}
+
+static int place_block(ext2_filsys fs, blk64_t *block, e2_blkcnt_t k, blk64_t ref,
+		       int ref_off, void *ctx)
+{
+	struct place *p = ctx;
+	const unsigned sectors = BLOCK / 512;
+
+	(void)fs;
+	(void)ref;
+	(void)ref_off;
+	if (k < 0 || (uint64_t)k < p->next)
+		return 0;
+	p->full |= !add_run(p->f, 0, ((uint64_t)k - p->next) * sectors) ||
+		   !add_run(p->f, p->at / 512 + *block * sectors, sectors);
+	p->next = (uint64_t)k + 1;
+	return p->full ? BLOCK_ABORT : 0;
+}
+
+static int find_places(struct ext4 *x, uint64_t at, struct ext4_file *f, unsigned n,
+		       struct err *err)
+{
+	for (unsigned i = 0; i < n; i++) {
+		const struct tree_object *o = &x->t->object[f[i].object];
+		struct place p = {.f = &f[i], .at = at};
+		errcode_t rc = ext2fs_block_iterate3(
+			x->fs, o->ino, BLOCK_FLAG_READ_ONLY | BLOCK_FLAG_DATA_ONLY,
+			NULL, place_block, &p);
+		uint64_t blocks = (o->size + BLOCK - 1) / BLOCK;
+
+		if (rc)
+			return failed(rc, "blocks", err);
+		f[i].size = o->size;
+		if (blocks > p.next)
+			p.full |= !add_run(&f[i], 0, (blocks - p.next) * (BLOCK / 512));
+		if (p.full)
+			return err_set(err, E2BIG,
+				       "the kernel or its initial RAM disk is in too "
+				       "many pieces");
+	}
+	return 0;
+}
+
 static int finish(struct ext4 *x, struct err *err)
 {
 	int blocks = ext2fs_default_journal_size(ext2fs_blocks_count(x->fs->super));
@@ -444,8 +517,9 @@ static int finish(struct ext4 *x, struct err *err)
 	return rc ? failed(rc, "end", err) : 0;
 }
 
-int ext4_write(int fd, uint64_t size, const char *label, struct tree *t,
-	       const struct tree_layer *v, unsigned n, struct err *err)
+int ext4_write(int fd, uint64_t at, uint64_t size, const char *label, struct tree *t,
+	       const struct tree_layer *v, unsigned n, struct ext4_file *files,
+	       unsigned n_files, struct err *err)
 {
 	struct ext4 x = {.t = t};
 	int rc;
@@ -457,12 +531,14 @@ int ext4_write(int fd, uint64_t size, const char *label, struct tree *t,
 			       (unsigned long long)size);
 	initialize_ext2_error_table();
 	x.dir = calloc(t->n_nodes, sizeof(*x.dir));
-	rc = x.dir ? begin(&x, fd, size, label, err)
+	rc = x.dir ? begin(&x, fd, at, size, label, err)
 		   : err_set(err, ENOMEM, "no memory to make a file system");
 	if (!rc)
 		rc = make_names(&x, err);
 	if (!rc)
 		rc = tree_files(t, v, n, put_file, &x, err);
+	if (!rc)
+		rc = find_places(&x, at, files, n_files, err);
 	if (!rc)
 		rc = finish(&x, err);
 	if (x.fs)

@@ -16,6 +16,7 @@
 #include "base/bits.h"
 #include "base/fdio.h"
 #include "base/mem.h"
+#include "pack/bootdisk.h"
 #include "pack/ext4.h"
 #include "pack/hash.h"
 #include "pack/package_int.h"
@@ -31,6 +32,7 @@ struct rootfs {
 	char *name[MAX_LAYERS]; /* owned, of the layers */
 	int fd[MAX_LAYERS];     /* owned; -1 */
 	unsigned n;
+	char *command; /* owned: what a container of it would run; NULL: not known */
 };
 
 void rootfs_close(struct rootfs *r)
@@ -43,6 +45,7 @@ void rootfs_close(struct rootfs *r)
 			close(r->fd[i]);
 	}
 	package_close(r->p);
+	free(r->command);
 	free(r);
 }
 
@@ -154,6 +157,38 @@ static int add_layer(struct rootfs *r, const char *name, const char *digest,
 	return 0;
 }
 
+/* The words of a JSON list behind those that are there: false if one could not stand on a command line. */
+static bool add_words(char **text, const json_t *list)
+{
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		const char *w = json_string_value(json_array_get(list, i));
+		char *longer;
+
+		if (!w || !*w || strlen(w) != strcspn(w, " \t\n\"'\\") ||
+		    asprintf(&longer, "%s%s%s", *text ? *text : "", *text ? " " : "",
+			     w) < 0)
+			return false;
+		free(*text);
+		*text = longer;
+	}
+	return true;
+}
+
+/* What the image's configuration says that a container runs; none is no failure. */
+static void take_command(struct rootfs *r, const char *config)
+{
+	struct err err;
+	json_t *j = config ? load(r, config, &err) : NULL;
+	const json_t *c = json_object_get(j, "config");
+
+	if (!add_words(&r->command, json_object_get(c, "Entrypoint")) ||
+	    !add_words(&r->command, json_object_get(c, "Cmd"))) {
+		free(r->command);
+		r->command = NULL;
+	}
+	json_decref(j);
+}
+
 static int docker(struct rootfs *r, struct err *err)
 {
 	json_t *top = load(r, "manifest.json", err), *layers, *one;
@@ -175,6 +210,9 @@ static int docker(struct rootfs *r, struct err *err)
 			     ? add_layer(r, json_string_value(one), NULL, err)
 			     : bad(r, "its manifest names no layer", err);
 	}
+	if (!rc)
+		take_command(r, json_string_value(json_object_get(
+					json_array_get(top, 0), "Config")));
 	json_decref(top);
 	return rc;
 }
@@ -205,6 +243,13 @@ static int oci_layers(struct rootfs *r, const json_t *manifest, struct err *err)
 
 		rc = name ? add_layer(r, name, hex, err)
 			  : bad(r, "a layer has no SHA-256 digest", err);
+		free(name);
+	}
+	if (!rc) {
+		const char *hex;
+		char *name = blob_name(json_object_get(manifest, "config"), &hex);
+
+		take_command(r, name);
 		free(name);
 	}
 	return rc;
@@ -363,15 +408,28 @@ int rootfs_open(const char *path, const atomic_bool *stop, struct rootfs **out,
 	return rootfs_open_fd(fd, path, stop, out, err);
 }
 
-int rootfs_write_ext4(struct rootfs *r, int fd, uint64_t size, const char *label,
-		      struct err *err)
+/* ---- making a disk ---- */
+
+int rootfs_add_tar(struct rootfs *r, int fd, struct err *err)
+{
+	if (r->n == MAX_LAYERS)
+		return bad(r, "it has too many layers", err);
+	r->layer[r->n] =
+		(struct tree_layer){.fd = fd, .len = UINT64_MAX, .name = "the kernel"};
+	r->fd[r->n++] = -1;
+	return 0;
+}
+
+int rootfs_write(struct rootfs *r, int fd, struct rootfs_disk *d, struct err *err)
 {
 	struct tree t;
 	int rc = tree_build(&t, r->layer, r->n, r->p->stop, err);
+	uint64_t size = d->size;
 
+	if (!rc && !size)
+		size = ext4_size_for(&t);
 	if (!rc)
-		rc = ext4_write(fd, size ? size : ext4_size_for(&t), label, &t,
-				r->layer, r->n, err);
+		rc = bootdisk_write(fd, size, d, r->command, &t, r->layer, r->n, err);
 	tree_fini(&t);
 	return rc;
 }

@@ -6,6 +6,7 @@
 #define PACK_ROOTFS_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -22,8 +23,27 @@ void rootfs_close(struct rootfs *r);
 const char *rootfs_kind(const struct rootfs *r); /* "tar", "docker", "oci", "folder" */
 unsigned rootfs_layers(const struct rootfs *r);
 
-/* Writes an ext4 file system with the tree in it to `fd`, an empty file. size 0: what it needs, and a quarter more. */
-int rootfs_write_ext4(struct rootfs *r, int fd, uint64_t size, const char *label,
-		      struct err *err);
+/* What is to become of a tree. */
+struct rootfs_disk {
+	uint64_t
+		size; /* bytes of the file system; 0: what it needs, and a quarter more */
+	const char *label; /* of the file system; NULL: none */
+	const char *
+		command; /* the kernel's command line, behind root=; NULL: the usual one */
+	/* Results. A disk without a kernel is the file system alone. */
+	bool bootable;
+	bool has_init;                 /* what a kernel starts by itself is there */
+	char kernel[256], initrd[256]; /* "" if there is none */
+	char line[2048];               /* the whole command line */
+};
+
+/* One more layer: a tar file, which stays the caller's, and open until the tree is written. */
+int rootfs_add_tar(struct rootfs *r, int fd, struct err *err);
+
+/*
+ * Writes an ext4 file system with the tree in it to `fd`, an empty file. If there is a kernel in /boot, the disk gets a partition
+ * table and a loader that starts it. 0 or -errno.
+ */
+int rootfs_write(struct rootfs *r, int fd, struct rootfs_disk *d, struct err *err);
 
 #endif

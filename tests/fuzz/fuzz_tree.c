@@ -30,6 +30,7 @@ static void fix_tar(uint8_t *p, size_t len)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
+	struct rootfs_disk d = {.size = 16 << 20};
 	struct rootfs *r = NULL;
 	struct err err = {0};
 	int fd = memfd_create("fuzz", MFD_CLOEXEC);
@@ -45,7 +46,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	if (rootfs_open_fd(fd, "fuzz", NULL, &r, &err) && !err.msg[0])
 		abort();
 	fd = -1;
-	if (r && rootfs_write_ext4(r, out, 16 << 20, NULL, &err) && !err.msg[0])
+	if (r && rootfs_write(r, out, &d, &err) && !err.msg[0])
 		abort();
 	rootfs_close(r);
 out:

@@ -9,12 +9,14 @@
 #include <unistd.h>
 
 #include "base/size.h"
+#include "pack/bootdisk.h"
 #include "pack/package.h"
 #include "vm-img.h"
 
 enum { OPT_DISK = OPT_FIRST, OPT_SIZE };
 
 static struct common c;
+static char *kernel, *initrd, *append; /* that a tree gets */
 static char *out_path, *label, *wanted = (char *)"qcow2";
 static const char *format; /* that of `wanted` */
 static uint64_t fs_size;   /* of the file system made of a tree; 0: as it needs */
@@ -336,8 +338,39 @@ static char *tree_target(const char *name)
 	return path;
 }
 
+/* What the disk needs to be started. */
+static void tell_boot(const struct rootfs_disk *d)
+{
+	if (!d->bootable)
+		fprintf(stderr,
+			"vm-img import: no kernel in /boot: the disk is the file "
+			"system alone, which 'vm-run KERNEL -d DISK -a root=/dev/vda' "
+			"starts; --kernel makes a bootable one\n");
+	else if (!d->initrd[0])
+		fprintf(stderr,
+			"vm-img import: no initial RAM disk of '%s': the kernel needs "
+			"the drivers of disk and ext4 built in\n",
+			d->kernel);
+	if (d->bootable && !d->has_init && !strstr(d->line, "init="))
+		fprintf(stderr,
+			"vm-img import: there is no /sbin/init: the kernel starts "
+			"/bin/sh if there is one; --append init=PROGRAM names "
+			"another\n");
+}
+
+/* The kernel that was given is the topmost layer. */
+static int add_kernel(struct rootfs *r, int *fd, struct err *err)
+{
+	if (!kernel)
+		return 0;
+	*fd = bootdisk_kernel_tar(kernel, initrd, err);
+	return *fd < 0 ? *fd : rootfs_add_tar(r, *fd, err);
+}
+
 static int import_tree(struct rootfs *r, const char *name)
 {
+	struct rootfs_disk d = {.size = fs_size, .label = label, .command = append};
+	int top = -1;
 	bool folder = !out_path || is_folder(out_path);
 	char *to = folder ? tree_target(name) : strdup(out_path);
 	struct img_opts o = {.format = "raw", .read_only = true};
@@ -348,7 +381,9 @@ static int import_tree(struct rootfs *r, const char *name)
 	if (!to)
 		rc = err_set(&err, ENOMEM, "no memory");
 	if (!rc)
-		rc = rootfs_write_ext4(r, fd, fs_size, label, &err);
+		rc = add_kernel(r, &top, &err);
+	if (!rc)
+		rc = rootfs_write(r, fd, &d, &err);
 	if (!rc && (again = dup(fd)) >= 0)
 		rc = img_open_fd(again, "the file system", &o, &in, &err);
 	if (!rc)
@@ -356,6 +391,10 @@ static int import_tree(struct rootfs *r, const char *name)
 	img_close(in);
 	if (fd >= 0)
 		close(fd);
+	if (top >= 0)
+		close(top);
+	if (!rc && !c.quiet)
+		tell_boot(&d);
 	if (!rc && !c.quiet && strcmp(to, "-"))
 		printf("%s\n", to);
 	free(to);
@@ -379,6 +418,14 @@ static int run(const struct command *cmd, int argc, const char **argv)
 		 "it needs)",
 		 "SIZE"},
 		{"label", 0, POPT_ARG_STRING, &label, 0, "of that file system", "NAME"},
+		{"kernel", 0, POPT_ARG_STRING, &kernel, 0,
+		 "a Linux kernel for a tree, as /boot/vmlinuz", "FILE"},
+		{"initrd", 0, POPT_ARG_STRING, &initrd, 0,
+		 "its initial RAM disk, as /boot/initrd.img", "FILE"},
+		{"append", 0, POPT_ARG_STRING, &append, 0,
+		 "the kernel's command line, behind root= (default: console=tty0 "
+		 "console=ttyS0)",
+		 "TEXT"},
 		{"compress", 'c', POPT_ARG_NONE, &packed, 0, "compress the images",
 		 NULL},
 		{"list", 'l', POPT_ARG_NONE, &list_only, 0,
@@ -402,10 +449,16 @@ static int run(const struct command *cmd, int argc, const char **argv)
 		return st;
 	if (c.options_help)
 		return print_options(wanted);
+	if (initrd && !kernel)
+		return usage("--initrd is that of --kernel");
 	if (img_format_find(wanted, &fi, &err) < 0)
 		return fail(&err);
 	format = fi.name;
 	st = open_package(c.args[0], &p, &tree, &err);
+	if (!st && p && (kernel || append)) {
+		package_close(p);
+		return usage("--kernel and --append are for trees of files");
+	}
 	if (tree) {
 		st = list_only ? tree_tell(tree, c.args[0])
 			       : import_tree(tree, c.args[0]);
@@ -439,9 +492,12 @@ const struct command cmd_import = {
 		"ext4 file system of a tree of files:\ntar file, docker save, OCI "
 		"image, folder. '-' is standard input; what is packed by\ngzip, "
 		"xz, zstd, bzip2 or lz4 is unpacked.",
-	.examples = "  docker save debian | vm-img import -o debian.qcow2 --size 4G -\n"
-		    "  vm-img import --list appliance.ova\n"
-		    "  vm-img import -O qcow2 -o disks/ appliance.ova\n"
-		    "  vm-img import -O raw --disk 1 -o disk.raw vm.vma.zst\n"
-		    "  curl -s https://example.org/a.ova | vm-img import -\n",
+	.examples =
+		"  docker save debian | vm-img import -o debian.qcow2 --size 4G -\n"
+		"  vm-img import --kernel vmlinuz --initrd initrd.img -o alpine.qcow2 "
+		"alpine-rootfs.tar\n"
+		"  vm-img import --list appliance.ova\n"
+		"  vm-img import -O qcow2 -o disks/ appliance.ova\n"
+		"  vm-img import -O raw --disk 1 -o disk.raw vm.vma.zst\n"
+		"  curl -s https://example.org/a.ova | vm-img import -\n",
 };
