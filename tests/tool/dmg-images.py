@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # dmg-images.py OUT RAW [KEY=VALUE...]: RAW as a disk image of Apple (UDIF), written from the format's description.
 # codec=zlib|bzip2|adc|lzfse|lzma|raw|mixed, run=SECTORS, parts=N (tables), fork=1 (a resource fork, no property
-# list), gap=1 (one run is missing), twice=1 (one is there twice); koly.FIELD=N, mish.FIELD=N, run.N.FIELD=N change numbers.
+# list), gap=1 (one run is missing), twice=1 (one is there twice); koly.FIELD=N, mish.FIELD=N, run.N.FIELD=N change numbers,
+# sums=0: no checksums, sum.TABLE=N: another one; damage=N: another byte there.
 import base64
 import bz2
 import lzma
@@ -273,13 +274,20 @@ def main():
     if "twice" in o:
         runs.append(runs[0])
     parts, tables = int(o.get("parts", 1)), []
+    kind_of = int(o.get("sums", 2))
+    sums = b""
     for k in range(parts):
         mine = runs[k * len(runs) // parts:(k + 1) * len(runs) // parts]
         first = mine[0][1]
         m = {"first": first, "sectors": sum(r[2] for r in mine), "data": 0, "n": len(mine) + 2}
         m.update({x[5:]: int(v, 0) for x, v in o.items() if x.startswith("mish.")})
         t = struct.pack(">4sIQQQII", b"mish", 1, m["first"], m["sectors"], m["data"], 520, k) + bytes(24)
-        t += struct.pack(">II", 2, 32) + bytes(128) + struct.pack(">I", m["n"])
+        crc = 0
+        for r in mine:  # free ones do not count
+            if r[0] != 2:
+                crc = zlib.crc32(data[r[1] * 512:(r[1] + r[2]) * 512], crc)
+        sums += struct.pack(">I", crc)
+        t += struct.pack(">IIII", kind_of, 32, int(o.get("sum.%d" % k, crc)), 0) + bytes(120) + struct.pack(">I", m["n"])
         t += struct.pack(">II4Q", 0x7ffffffe, 0x2b626567, 0, 0, 0, 0)
         for kind, at, n, off, ln in mine:
             t += struct.pack(">II4Q", kind, 0, at - first & 2**64 - 1, n, off, ln)
@@ -312,8 +320,11 @@ def main():
          "xml_off": at if xml else 0, "xml_len": len(xml), "sectors": len(data) // 512}
     k.update({x[5:]: int(v, 0) for x, v in o.items() if x.startswith("koly.")})
     koly = struct.pack(">4s3I5Q2I", b"koly", 4, 512, 1, 0, k["data_off"], k["data_len"], k["fork_off"], k["fork_len"], 1, k["segments"])
-    koly += bytes(16) + struct.pack(">II", 2, 32) + bytes(128) + struct.pack(">QQ", k["xml_off"], k["xml_len"]) + bytes(120)
-    koly += struct.pack(">II", 2, 32) + bytes(128) + struct.pack(">IQ", 1, k["sectors"])
+    koly += bytes(16) + struct.pack(">III", kind_of, 32, zlib.crc32(blob[k["data_off"]:])) + bytes(124) + struct.pack(">QQ", k["xml_off"], k["xml_len"]) + bytes(120)
+    koly += struct.pack(">III", kind_of, 32, zlib.crc32(sums)) + bytes(124) + struct.pack(">IQ", 1, k["sectors"])
+    if "damage" in o:  # a byte of the data, behind all checksums
+        n = int(o["damage"])
+        blob = blob[:n] + bytes([blob[n] ^ 1]) + blob[n + 1:]
     with open(sys.argv[1], "wb") as f:
         f.write(blob + xml + fork + koly.ljust(512, b"\0"))
 

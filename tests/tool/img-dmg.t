@@ -37,6 +37,21 @@ t 'is not written' fails 'can only be read' "$imgio" x.dmg write 0 512 1
 random() { $make x.dmg disk.raw codec=mixed run=64 && "$imgio" -r x.dmg cat >got.raw && cmp got.raw disk.raw; }
 t 'small runs' random
 
+
+# ---- checksums ----
+sound() { $make x.dmg disk.raw "$@" && exits 0 "$img" check x.dmg; }
+unsound() { m=$1; shift; $make x.dmg disk.raw "$@" && exits 3 "$img" check x.dmg >said && grep "$m" said; }
+t 'checksums: zlib' sound codec=zlib
+t 'checksums: all codecs, several tables' sound codec=mixed run=100 parts=3
+t 'checksums: data that begins later' sound pad=100 koly.data_off=0
+t 'no checksums' sound codec=raw sums=0
+t 'a changed byte' unsound 'checksum of table 1' codec=raw damage=100000
+t 'is seen in the file as a whole, too' grep "checksum of the file's data" said
+t 'a changed byte that cannot be unpacked' unsound 'cannot be unpacked' codec=bzip2 damage=30000
+t 'another checksum of a table' unsound 'checksum of table 2 is .*, not 00000007' codec=zlib parts=3 run=512 sum.1=7
+t 'is noticed in the sum of sums' grep 'checksum of the checksums' said
+t 'as JSON' sh -c "$img check --json x.dmg | grep -q '\"corruptions\": 2'"
+
 bad() { m=$1; shift; $make bad disk.raw "$@" && fails "$m" timeout 10 sh -c "$imgio -r bad cat >cat.raw"; }
 t 'a run behind the end of the file' bad 'is damaged: a run' run.2.off=99999999
 t 'a run of 2^63 bytes' bad 'is damaged: a run' run.2.len=0x7fffffffffffffff

@@ -3,14 +3,24 @@
  * ULMO. Opening and closing: one thread; mapping: any.
  */
 #include <assert.h>
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/bits.h"
 #include "base/bytes.h"
 #include "base/mem.h"
+#include "codec/checksum.h"
 #include "img/dmg/dmg_int.h"
 #include "img/img_int.h"
+
+enum { SUM_NONE = 0, SUM_CRC32 = 2 };
+
+struct checksum {
+	be32 kind, bits;
+	uint8_t data[128]; /* a CRC in its first four bytes */
+};
 
 /* The file's last sector. */
 struct koly {
@@ -18,9 +28,11 @@ struct koly {
 	be32 version, header, flags;
 	be64 running, data_off, data_len, fork_off, fork_len;
 	be32 segment, n_segments;
-	uint8_t segment_id[16], data_checksum[136];
+	uint8_t segment_id[16];
+	struct checksum data_sum; /* of the file's bytes from data_off on, data_len */
 	be64 xml_off, xml_len;
-	uint8_t reserved[120], checksum[136];
+	uint8_t reserved[120];
+	struct checksum sum; /* of the CRCs of all tables, as they stand there */
 	be32 variant;
 	be64 sectors;
 	uint8_t reserved2[12];
@@ -32,7 +44,9 @@ struct mish {
 	char magic[4];
 	be32 version;
 	be64 first, sectors, data_off;
-	uint8_t rest[32 + 136];
+	be32 buffers, id, reserved[6];
+	struct checksum
+		sum; /* of what its runs hold, those of kind RUN_IGNORE left out */
 	be32 n;
 };
 static_assert(sizeof(struct mish) == 204, "as hdiutil writes it");
@@ -64,6 +78,13 @@ struct run {
 	uint64_t file_off;
 	uint32_t packed;
 	uint32_t type;
+	uint32_t table;
+};
+
+/* A table's checksum. */
+struct table_sum {
+	bool known;
+	uint32_t want, is;
 };
 
 struct dmg {
@@ -71,6 +92,9 @@ struct dmg {
 	uint64_t file_len, data_off;
 	struct run *v; /* by `off`, none overlaps */
 	size_t n, size;
+	struct table_sum *table; /* in the order of the file */
+	uint32_t n_tables;
+	struct koly koly;
 };
 
 static const struct codec_block *run_codec(uint32_t type)
@@ -139,7 +163,7 @@ static int take_run(struct dmg *d, const struct mish_run *m, uint64_t first,
 		    uint64_t data_off, struct err *err)
 {
 	uint64_t sector, sectors = be64_get(m->sectors), len = be64_get(m->len), at;
-	struct run r = {.type = be32_get(m->type)};
+	struct run r = {.type = be32_get(m->type), .table = d->n_tables - 1};
 	bool stored = r.type == RUN_RAW || run_codec(r.type);
 
 	if (r.type == RUN_COMMENT || r.type == RUN_END || !sectors)
@@ -169,6 +193,29 @@ static int take_run(struct dmg *d, const struct mish_run *m, uint64_t first,
 	return run_add(d, &r, err);
 }
 
+/* The CRC that is there; false: none is, or one of another kind. */
+static bool crc_of(const struct checksum *c, uint32_t *crc)
+{
+	be32 v;
+
+	memcpy(&v, c->data, sizeof(v));
+	*crc = be32_get(v);
+	return be32_get(c->kind) == SUM_CRC32 && be32_get(c->bits) == 32;
+}
+
+static int table_add(struct dmg *d, const struct mish *m, struct err *err)
+{
+	struct table_sum *v = mem_resize(d->table, d->n_tables + 1, sizeof(*v));
+
+	if (!v)
+		return err_set(err, ENOMEM, "no memory to open '%s'", d->img->path);
+	d->table = v;
+	v += d->n_tables++;
+	*v = (struct table_sum){0};
+	v->known = crc_of(&m->sum, &v->want);
+	return 0;
+}
+
 static int take_table(void *ctx, const uint8_t *p, size_t len, struct err *err)
 {
 	struct dmg *d = ctx;
@@ -185,6 +232,7 @@ static int take_table(void *ctx, const uint8_t *p, size_t len, struct err *err)
 			       d->img->path, be32_get(m.n), len);
 	if (__builtin_add_overflow(d->data_off, be64_get(m.data_off), &data_off))
 		data_off = UINT64_MAX;
+	rc = table_add(d, &m, err);
 	for (uint32_t i = 0; i < be32_get(m.n) && !rc; i++) {
 		struct mish_run r;
 
@@ -311,6 +359,7 @@ static int dmg_open(struct img *img, struct err *err)
 	if (!is_koly(&k))
 		return err_set(err, EINVAL, "'%s' is no disk image of Apple",
 			       img->path);
+	d->koly = k;
 	return take_koly(d, &k, err);
 }
 
@@ -318,8 +367,10 @@ static int dmg_close(struct img *img)
 {
 	struct dmg *d = img->priv;
 
-	if (d)
+	if (d) {
 		free(d->v);
+		free(d->table);
+	}
 	free(d);
 	img->priv = NULL;
 	return 0;
@@ -379,6 +430,114 @@ static void dmg_info(struct img *img, struct img_info *info)
 	}
 }
 
+/* ---- checking ---- */
+
+#define PIECE (1u << 20)
+
+static void wrong(struct img_check *c, const char *what, uint32_t want, uint32_t is)
+{
+	check_say(c, "ERROR the checksum of %s is %08x, not %08x", what, is, want);
+	c->corruptions++;
+}
+
+/* What one run holds. Zeros take no time, however many they are. */
+static int sum_run(struct dmg *d, const struct run *r, uint8_t *buf, uint32_t *crc)
+{
+	int rc = 0;
+
+	if (r->type == RUN_ZERO)
+		*crc = codec_crc32_zeros(*crc, r->len);
+	if (r->type == RUN_ZERO || r->type == RUN_IGNORE)
+		return 0;
+	for (uint64_t at = 0; at < r->len && !rc;) {
+		uint64_t n = min_u64(r->len - at, PIECE);
+
+		rc = img_read(d->img, buf, r->off + at, n);
+		if (!rc)
+			*crc = codec_crc32(*crc, buf, n);
+		at += n;
+	}
+	return rc;
+}
+
+/* The bytes of the file that hold the runs. */
+static int check_fork(struct dmg *d, uint8_t *buf, struct img_check *c)
+{
+	uint64_t off = d->data_off, len = be64_get(d->koly.data_len);
+	uint32_t want, is = 0;
+	int rc = 0;
+
+	if (!crc_of(&d->koly.data_sum, &want))
+		return 0;
+	if (!range_ok(off, len, d->file_len)) {
+		check_say(c, "ERROR the data is not all in the file");
+		c->corruptions++;
+		return 0;
+	}
+	for (uint64_t at = 0; at < len && !rc;) {
+		uint64_t n = min_u64(len - at, PIECE);
+
+		rc = file_read(d->img->file, buf, off + at, n);
+		if (!rc)
+			is = codec_crc32(is, buf, n);
+		at += n;
+	}
+	if (!rc && is != want)
+		wrong(c, "the file's data", want, is);
+	return rc;
+}
+
+static void check_tables(const struct dmg *d, struct img_check *c)
+{
+	uint32_t want, all = 0;
+	bool known = true;
+
+	for (uint32_t i = 0; i < d->n_tables; i++) {
+		const struct table_sum *t = &d->table[i];
+		be32 v = be32_make(t->want);
+		char name[32];
+
+		all = codec_crc32(all, &v, sizeof(v));
+		known &= t->known;
+		snprintf(name, sizeof(name), "table %u", i + 1);
+		if (t->known && t->is != t->want)
+			wrong(c, name, t->want, t->is);
+	}
+	if (known && crc_of(&d->koly.sum, &want) && want != all)
+		wrong(c, "the checksums", want, all);
+}
+
+/* Reads and unpacks everything, and compares with the checksums that are there. */
+static int dmg_check(struct img *img, struct img_check *c, struct err *err)
+{
+	struct dmg *d = img->priv;
+	uint8_t *buf = malloc(PIECE);
+	int rc = buf ? check_fork(d, buf, c) : -ENOMEM;
+
+	for (uint32_t i = 0; i < d->n_tables; i++)
+		d->table[i].is = 0;
+	c->total_clusters = d->n;
+	for (size_t i = 0; i < d->n && !rc; i++) {
+		const struct run *r = &d->v[i];
+
+		rc = sum_run(d, r, buf, &d->table[r->table].is);
+		c->allocated_clusters += r->packed != 0;
+		c->compressed_clusters += run_codec(r->type) != NULL;
+		if (rc == -EIO || rc == -EINVAL || rc == -EBADMSG) {
+			check_say(c, "ERROR sector %llu cannot be unpacked",
+				  (unsigned long long)r->off / 512);
+			c->corruptions++;
+			d->table[r->table].known = false;
+			rc = 0;
+		}
+	}
+	if (!rc)
+		check_tables(d, c);
+	c->image_end_offset = d->file_len;
+	free(buf);
+	return rc ? err_sys(err, -rc, "cannot read '%s'", img->path) : 0;
+}
+
 static const char *const aliases[] = {"udif", NULL};
 
 const struct img_format img_dmg = {
@@ -389,5 +548,6 @@ const struct img_format img_dmg = {
 	.open = dmg_open,
 	.close = dmg_close,
 	.map = dmg_map,
+	.check = dmg_check,
 	.info = dmg_info,
 };
