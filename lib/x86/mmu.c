@@ -23,6 +23,7 @@ static void entry_clear(struct tlb_entry *t)
 static void forget_sites(struct x86_cpu *c)
 {
 	c->jit_stale = true;
+	c->jit_epoch++;
 	if (!c->jit_sites_known)
 		return;
 	c->jit_sites_known = false;

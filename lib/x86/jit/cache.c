@@ -195,7 +195,7 @@ static struct jit_target *target_of(struct jit *j, const struct jit_code *code)
 static void target_put(struct jit *j, const struct jit_code *code)
 {
 	*target_of(j, code) = (struct jit_target){.rip = code->rip,
-						  .page = code->rip & PAGE_MASK,
+						  .epoch = j->c->jit_epoch,
 						  .gpa = page_of(code->b),
 						  .entry = code->entry};
 }
@@ -209,7 +209,7 @@ static void page_drop(struct jit *j, struct jit_page *p)
 
 		unlink_in(code);
 		if (t->entry == code->entry)
-			*t = (struct jit_target){.rip = 1, .page = 3};
+			*t = NO_TARGET;
 		code->b->jit = NULL;
 		code->b->hot = 0;
 	}
@@ -274,8 +274,7 @@ void jit_flush(struct jit *j)
 	memset(j->hash, 0, sizeof(j->hash));
 	for (unsigned m = 0; m < MMU_MODES; m++) {
 		for (unsigned n = 0; n < 2 * JIT_TARGETS; n++)
-			j->target[m][n / JIT_TARGETS][n % JIT_TARGETS] =
-				(struct jit_target){.rip = 1, .page = 3};
+			j->target[m][n / JIT_TARGETS][n % JIT_TARGETS] = NO_TARGET;
 	}
 	j->pages = NULL;
 	j->link = NULL;

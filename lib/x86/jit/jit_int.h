@@ -59,11 +59,13 @@ struct jit_page {
 
 #define JIT_TARGETS 1024 /* of indirect jumps, for each mode and code size */
 
-/* What an indirect jump to `rip` leads to. */
+/* What an indirect jump to `rip` leads to: at once while jit_epoch is `epoch`, else if the page is at gpa. */
 struct jit_target {
-	uint64_t rip, page, gpa;
+	uint64_t rip, epoch, gpa;
 	uint8_t *entry;
 };
+
+#define NO_TARGET ((struct jit_target){.rip = 1, .epoch = ~0ull, .gpa = TLB_NONE})
 
 #define JIT_PAGE_HASH 1024
 

@@ -128,11 +128,17 @@ static const uint8_t *make_leave(struct jit *j, struct emit *e, int32_t off)
 	return start;
 }
 
+static void put_to_target(struct emit *e)
+{
+	e_rm(e, 4, 0xff, 4,
+	     rm_mem(T_C, H_SP, offsetof(struct jit_target, entry))); /* jmp */
+}
+
 /* To linear address T_B. */
 static void make_jump(struct jit *j, struct emit *e, unsigned mode, unsigned m32)
 {
 	int32_t tlb = CPU_OFF(tlbs) + (int32_t)(mode * sizeof(j->c->tlbs[0]));
-	uint8_t *out[2], *back[2];
+	uint8_t *out[2], *back[2], *old;
 
 	e_rm(e, 4, 0xf7, 0, rm_cpu(CPU_OFF(request)));
 	e32(e, ~(uint32_t)REQ_JIT);
@@ -148,11 +154,16 @@ static void make_jump(struct jit *j, struct emit *e, unsigned mode, unsigned m32
 	e_rm(e, 8, 0x01, T_A, rm_reg(T_C));
 	e_rm(e, 8, 0x39, T_B, rm_mem(T_C, H_SP, 0));
 	out[1] = e_jcc(e, CC_NZ);
+	e_rm(e, 8, 0x8b, T_A, rm_mem(T_C, H_SP, offsetof(struct jit_target, epoch)));
+	e_rm(e, 8, 0x3b, T_A, rm_cpu(CPU_OFF(jit_epoch)));
+	old = e_jcc(e, CC_NZ);
+	put_to_target(e);
+	e_patch(old, e->p);
 	e_mov(e, 8, T_A, T_B);
 	e_rm(e, 8, 0xc1, 5, rm_reg(T_A));
 	e8(e, 6);
 	e_alu_imm(e, 4, 4, rm_reg(T_A), (TLB_SIZE - 1) << 6);
-	e_rm(e, 8, 0x8b, T_B, rm_mem(T_C, H_SP, offsetof(struct jit_target, page)));
+	e_alu_imm(e, 8, 4, rm_reg(T_B), -(int32_t)PAGE_SIZE);
 	e_rm(e, 8, 0x3b, T_B,
 	     rm_cpu_index(T_A, tlb + (int32_t)offsetof(struct tlb_entry, tag_exec)));
 	back[0] = e_jcc(e, CC_NZ);
@@ -160,8 +171,9 @@ static void make_jump(struct jit *j, struct emit *e, unsigned mode, unsigned m32
 	e_rm(e, 8, 0x3b, T_B,
 	     rm_cpu_index(T_A, tlb + (int32_t)offsetof(struct tlb_entry, gpa)));
 	back[1] = e_jcc(e, CC_NZ);
-	e_rm(e, 4, 0xff, 4,
-	     rm_mem(T_C, H_SP, offsetof(struct jit_target, entry))); /* jmp */
+	e_load(e, 8, T_A, CPU_OFF(jit_epoch));
+	e_rm(e, 8, 0x89, T_A, rm_mem(T_C, H_SP, offsetof(struct jit_target, epoch)));
+	put_to_target(e);
 	e_patch(back[0], e->p);
 	e_patch(back[1], e->p);
 	e_rm(e, 8, 0x8b, T_B, rm_mem(T_C, H_SP, 0));
