@@ -6,7 +6,8 @@
  *             addition of what a TLB has to r14; [register + r14 + small] behind a load of r14
  *             from a TLB, or from struct x86_cpu, where an earlier look-up left it
  *   strings   MOVS and STOS between additions of the same to rdi and rsi, and subtractions
- *   branches  direct, to the code cache
+ *   branches  direct, to the code cache; indirect ones by struct jit_target: [r13 + n] behind an addition of
+ *             r14 to r13
  *   nothing else: no returns or indirect branches, no system calls, no privileged instructions
  */
 #include "fuzz.h"
@@ -27,10 +28,13 @@ enum r14 { R14_OTHER, R14_TLB, R14_KEPT };
 struct follow {
 	enum r14 r14;
 	bool rdi, rsi; /* are the host's addresses */
+	bool target;   /* r13 points to a struct jit_target */
 };
 
-static bool memory_ok(const ZydisDecodedOperandMem *m, unsigned size, enum r14 r14)
+static bool memory_ok(const ZydisDecodedOperandMem *m, unsigned size,
+		      const struct follow *f, bool write)
 {
+	enum r14 r14 = f->r14;
 	int64_t at = m->disp.has_displacement ? m->disp.value : 0;
 	int64_t tlbs = (int64_t)offsetof(struct x86_cpu, tlbs);
 	int64_t end = tlbs + (int64_t)sizeof(((struct x86_cpu *)0)->tlbs);
@@ -43,6 +47,9 @@ static bool memory_ok(const ZydisDecodedOperandMem *m, unsigned size, enum r14 r
 		return r14 == R14_TLB && at >= -NEAR_MAX && at <= NEAR_MAX;
 	if (m->index == ZYDIS_REGISTER_R14 && m->scale == 1)
 		return r14 == R14_KEPT;
+	if (m->base == ZYDIS_REGISTER_R13 && m->index == ZYDIS_REGISTER_NONE)
+		return f->target && !write && at >= 0 &&
+		       at + size <= (int64_t)sizeof(struct jit_target);
 	if (m->base != ZYDIS_REGISTER_RSP)
 		return false;
 	if (m->index == ZYDIS_REGISTER_NONE)
@@ -112,6 +119,9 @@ static void follow(struct follow *f, const ZydisDecodedInstruction *i,
 	if ((add || i->mnemonic == ZYDIS_MNEMONIC_SUB) &&
 	    is_reg(&op[0], ZYDIS_REGISTER_RSI) && is_reg(&op[1], ZYDIS_REGISTER_R12))
 		f->rsi = add;
+	if (i->operand_count && is_reg(&op[0], ZYDIS_REGISTER_R13) &&
+	    op[0].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE)
+		f->target = add && is_reg(&op[1], ZYDIS_REGISTER_R14);
 	f->r14 = r14_after(i, op, f->r14);
 }
 
@@ -130,7 +140,9 @@ static const char *wrong(const struct jit *j, const ZydisDecodedInstruction *i,
 			if (op[n].visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN &&
 			    i->meta.category == ZYDIS_CATEGORY_CALL)
 				continue;
-			if (!string && !memory_ok(&op[n].mem, op[n].size / 8, f->r14))
+			if (!string &&
+			    !memory_ok(&op[n].mem, op[n].size / 8, f,
+				       op[n].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
 				return "accesses other memory";
 		}
 		if (op[n].type == ZYDIS_OPERAND_TYPE_IMMEDIATE &&
@@ -142,7 +154,10 @@ static const char *wrong(const struct jit *j, const ZydisDecodedInstruction *i,
 		}
 	}
 	if (i->meta.branch_type != ZYDIS_BRANCH_TYPE_NONE &&
-	    !(i->attributes & ZYDIS_ATTRIB_IS_RELATIVE))
+	    !(i->attributes & ZYDIS_ATTRIB_IS_RELATIVE) &&
+	    !(f->target && op[0].type == ZYDIS_OPERAND_TYPE_MEMORY &&
+	      op[0].mem.base == ZYDIS_REGISTER_R13 &&
+	      op[0].mem.disp.value == offsetof(struct jit_target, entry)))
 		return "goes anywhere";
 	return NULL;
 }

@@ -116,6 +116,12 @@ void jit_enter(struct x86_cpu *c, const struct jit_code *code);
 
 struct emit;
 
+/*
+ * To linear address T_B, if what is there is known and nothing waits; else by the jumps whose displacements
+ * are returned: a request, an unknown target, one that has to be looked at again.
+ */
+uint8_t *jit_put_look(struct jit *j, struct emit *e, unsigned mode, unsigned m32,
+		      uint8_t **unknown, uint8_t **old);
 /* Writes the common pieces. */
 void jit_make_thunks(struct jit *j);
 /* Between the guest's registers and c->gpr; rsp is c - `depth`. Flags stay. */

@@ -134,15 +134,14 @@ static void put_to_target(struct emit *e)
 	     rm_mem(T_C, H_SP, offsetof(struct jit_target, entry))); /* jmp */
 }
 
-/* To linear address T_B. */
-static void make_jump(struct jit *j, struct emit *e, unsigned mode, unsigned m32)
+uint8_t *jit_put_look(struct jit *j, struct emit *e, unsigned mode, unsigned m32,
+		      uint8_t **unknown, uint8_t **old)
 {
-	int32_t tlb = CPU_OFF(tlbs) + (int32_t)(mode * sizeof(j->c->tlbs[0]));
-	uint8_t *out[2], *back[2], *old;
+	uint8_t *wait;
 
 	e_rm(e, 4, 0xf7, 0, rm_cpu(CPU_OFF(request)));
 	e32(e, ~(uint32_t)REQ_JIT);
-	out[0] = e_jcc(e, CC_NZ);
+	wait = e_jcc(e, CC_NZ);
 	e_mov(e, 4, T_C, T_B);
 	e_rm(e, 4, 0xc1, 5, rm_reg(T_C));
 	e8(e, 4);
@@ -153,11 +152,21 @@ static void make_jump(struct jit *j, struct emit *e, unsigned mode, unsigned m32
 	e_imm(e, T_A, (uint64_t)(uintptr_t)j->target[mode][m32]);
 	e_rm(e, 8, 0x01, T_A, rm_reg(T_C));
 	e_rm(e, 8, 0x39, T_B, rm_mem(T_C, H_SP, 0));
-	out[1] = e_jcc(e, CC_NZ);
+	*unknown = e_jcc(e, CC_NZ);
 	e_rm(e, 8, 0x8b, T_A, rm_mem(T_C, H_SP, offsetof(struct jit_target, epoch)));
 	e_rm(e, 8, 0x3b, T_A, rm_cpu(CPU_OFF(jit_epoch)));
-	old = e_jcc(e, CC_NZ);
+	*old = e_jcc(e, CC_NZ);
 	put_to_target(e);
+	return wait;
+}
+
+/* To linear address T_B. */
+static void make_jump(struct jit *j, struct emit *e, unsigned mode, unsigned m32)
+{
+	int32_t tlb = CPU_OFF(tlbs) + (int32_t)(mode * sizeof(j->c->tlbs[0]));
+	uint8_t *out[2], *back[2], *old;
+
+	out[0] = jit_put_look(j, e, mode, m32, &out[1], &old);
 	e_patch(old, e->p);
 	e_mov(e, 8, T_A, T_B);
 	e_rm(e, 8, 0xc1, 5, rm_reg(T_A));

@@ -110,9 +110,22 @@ static void put_check_canonical(struct trans *t, unsigned n)
 	jt_side_done(t, jt_side_add(t, SIDE_INTERP, e_jcc(e, CC_NZ), n));
 }
 
-static void put_jump_indirect(struct trans *t)
+/*
+ * To linear address T_B. In line, the host predicts it by itself; a return is better off with the common piece,
+ * as it is short.
+ */
+static void put_jump_indirect(struct trans *t, bool in_line)
 {
-	e_jmp_to(t->j, &t->e, t->j->jump[t->code->mode][!t->m64]);
+	struct emit *e = &t->e;
+	uint8_t *away[3];
+
+	if (in_line) {
+		away[0] = jit_put_look(t->j, e, t->code->mode, !t->m64, &away[1],
+				       &away[2]);
+		for (unsigned n = 0; n < 3; n++)
+			e_patch(away[n], e->p);
+	}
+	e_jmp_to(t->j, e, t->j->jump[t->code->mode][!t->m64]);
 }
 
 /* The target of an indirect branch into T_B. */
@@ -137,7 +150,7 @@ static void put_target(struct trans *t, unsigned n)
 void jt_jump_ind(struct trans *t, unsigned n)
 {
 	put_target(t, n);
-	put_jump_indirect(t);
+	put_jump_indirect(t, true);
 }
 
 void jt_push_return(struct trans *t, unsigned n)
@@ -166,7 +179,7 @@ void jt_call_indirect(struct trans *t, unsigned n)
 	e_store(&t->e, 8, T_B, CPU_OFF(jit_tmp));
 	jt_push_return(t, n);
 	e_load(&t->e, 8, T_B, CPU_OFF(jit_tmp));
-	put_jump_indirect(t);
+	put_jump_indirect(t, true);
 }
 
 void jt_ret(struct trans *t, unsigned n)
@@ -179,6 +192,6 @@ void jt_ret(struct trans *t, unsigned n)
 	e_rm(e, t->word, 0x8b, T_B, a.rm);
 	put_check_canonical(t, n);
 	jt_sp_add(t, t->word + (int32_t)t->b->insn[n].imm);
-	put_jump_indirect(t);
+	put_jump_indirect(t, false);
 	jt_access_done(t, a);
 }
