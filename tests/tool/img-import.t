@@ -148,12 +148,26 @@ t 'its machine' says 'name: fusion' "$img" info m.vmwarevm
 t 'its .vmx file' taken m.vmwarevm/m.vmx 1 disk.raw
 vmx ../disk1.vmdk
 t 'a disk outside of it' fails 'outside the package' "$img" import -O raw -o x.raw m.vmwarevm
+snapshot() { # its state is a file on the snapshot's
+	qemu-img create -q -f vmdk -b sys.vmdk -F vmdk m.vmwarevm/sys-000001.vmdk && qemu-io -f vmdk -c 'write -P 7 1M 64k' m.vmwarevm/sys-000001.vmdk >/dev/null &&
+		cp disk.raw now.raw && qemu-io -f raw -c 'write -P 7 1M 64k' now.raw >/dev/null && vmx sys-000001.vmdk &&
+		printf 'snapshot.numSnapshots = "1"\nsnapshot0.displayName = "before"\nsnapshot0.disk0.fileName = "sys.vmdk"\n' >m.vmwarevm/m.vmsd &&
+		taken m.vmwarevm 1 now.raw && "$img" convert -O raw m.vmwarevm/sys.vmdk old.raw && "$img" compare -q old.raw disk.raw
+}
+t 'a VMware folder with a snapshot' snapshot
 mkdir -p p.pvm/h.hdd && qemu-img convert -O parallels disk.raw p.pvm/h.hdd/h.hds
 printf '<?xml version="1.0"?>\n<ParallelsVirtualMachine><Identification><VmName>mac</VmName></Identification><Hardware><Memory><RAM>768</RAM></Memory><Cpu><Number>2</Number></Cpu><Hdd><Enabled>1</Enabled><SystemName>h.hdd</SystemName><InterfaceType>2</InterfaceType></Hdd></Hardware></ParallelsVirtualMachine>\n' >p.pvm/config.pvs
 rm -r p.pvm/h.hdd && $bundle p.pvm/h.hdd 23439 part=0:23439 file=T:Compressed:h.hds shot=T:0
 qemu-img convert -O parallels disk.raw p.pvm/h.hdd/h.hds
 t 'a Parallels folder' sh -c "$img convert p.pvm x.raw && $img compare -q x.raw disk.raw"
 t 'its machine' says 'bus: sata' "$img" info p.pvm
+pvm_snapshot() {
+	cp -r p.pvm s.pvm && $bundle s.pvm/h.hdd 23439 part=0:23439 file=a:Compressed:h.hds file=T:Compressed:top.hds shot=a:0 shot=T:a &&
+		qemu-img create -q -f parallels -o cluster_size=64k s.pvm/h.hdd/top.hds 12000768 && "$imgio" -n s.pvm/h.hdd/top.hds write 1M 64k 7 &&
+		"$img" convert s.pvm x.raw && "$img" compare -q x.raw now.raw
+}
+imgio=$O/tests/progs/imgio
+t 'a Parallels folder with a snapshot' pvm_snapshot
 t 'a bundle alone is an image' fails 'is not a package' "$img" import p.pvm/h.hdd
 mv p.pvm/h.hdd other.hdd && ln -s ../other.hdd p.pvm/h.hdd
 t 'a disk elsewhere' fails 'leads out of it' "$img" info p.pvm
