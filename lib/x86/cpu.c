@@ -143,7 +143,7 @@ static void reset_msrs(struct x86_cpu *c)
 	c->misc_enable = MISC_ENABLE_RESET;
 	c->tsc_aux = c->spec_ctrl = c->xss = c->mcg_status = c->mcg_ctl = 0;
 	c->feature_control = 1; /* locked, VMX off */
-	c->hwcr = 0;
+	c->hwcr = 1u << 24;     /* TscFreqSel: the TSC counts at the P0 frequency */
 	c->mtrr_def_type = 0;
 	memset(c->mtrr_fix, 0, sizeof(c->mtrr_fix));
 	memset(c->mtrr_var, 0, sizeof(c->mtrr_var));

@@ -119,13 +119,17 @@ struct fz_options {
 	uint64_t seed, runs;
 	const char *form;
 	unsigned max_reports;
-	bool list, excluded, all, translate, lockstep, blocks, strict, kernel, check;
+	bool list, excluded, all, translate, lockstep, blocks, strict, kernel, check,
+		hostile;
 };
 
 /* --blocks: 0 without differences, else 1. */
 int fz_blocks(const struct fz_options *o, struct fz_form *forms, unsigned n);
 /* --kernel: at CPL 0, the translator against the interpreter in lockstep. */
 int fz_kernel_blocks(const struct fz_options *o, struct fz_form *forms, unsigned n);
+
+/* --hostile: guests that try to break out; nothing is compared (hostile.c). */
+int fz_hostile(const struct fz_options *o, struct fz_form *forms, unsigned n);
 
 /* ---- native.c --------------------------------------------------------------------------------- */
 

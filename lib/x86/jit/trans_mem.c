@@ -541,6 +541,12 @@ static void put_string(struct trans *t, const struct lift *l)
 	bool movs = l->op < 0xa8;
 	struct emit *e = &t->e;
 
+	if (t->word ==
+	    4) { /* upper halves may be left from 64-bit code: not looked up */
+		if (movs)
+			e_mov(e, 4, H_SI, H_SI);
+		e_mov(e, 4, H_DI, H_DI);
+	}
 	if (movs)
 		e_rm(e, 8, 0x01, T_B, rm_reg(H_SI));
 	e_rm(e, 8, 0x01, T_A, rm_reg(H_DI));
