@@ -284,6 +284,6 @@ int img_commit(const char *path, const char *base, bool keep,
 	rc = end_image(k.base, rc, err);
 	img_close(k.view);
 	if (!rc && !keep && !base)
-		rc = img_make_empty(top, err);
+		rc = top->fmt->make_empty ? img_make_empty(top, err) : 0;
 	return end_image(top, rc, err);
 }

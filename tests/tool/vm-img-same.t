@@ -88,6 +88,6 @@ can() {
 sys.exit(not any(f['name'] == '$1' and f['$2'] for f in json.load(sys.stdin)['formats']))"
 }
 
-. "$here/tests/tool/vm-img-same.sh"
+. "$here/tests/tool/${scripts:-vm-img-same.sh}"
 cd "$here" || exit 1
 done_testing

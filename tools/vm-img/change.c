@@ -1,4 +1,5 @@
 /* vm-img/change.c - small changes of an image: `resize`, `amend`, `snapshot`, `bitmap`. */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -245,6 +246,10 @@ static int list(struct img *img, struct err *err)
 	size_t n;
 	int rc = img_snapshots(img, &v, &n, err), st = 0;
 
+	if (rc == -ENOTSUP && as_qemu_img) {
+		img_close(img);
+		return 0;
+	}
 	if (rc)
 		return done(img, rc, err);
 	if (!want_json(&c)) {

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/bits.h"
 #include "base/size.h"
 #include "vm-img.h"
 
@@ -217,27 +218,57 @@ static void backing_text(struct img *img, const struct img_info *i)
 	free(full);
 }
 
+/* What qemu-img prints for people is less for some formats. */
+static bool qemu_details(const char *format)
+{
+	return !strcmp(format, "qcow2") || !strcmp(format, "vmdk") ||
+	       !strcmp(format, "luks") || !strcmp(format, "raw");
+}
+
+/* Three digits, as scripts know them. */
+static const char *size_as_ever(uint64_t bytes, char *buf, unsigned len)
+{
+	static const char *const units[] = {"B",   "KiB", "MiB", "GiB",
+					    "TiB", "PiB", "EiB"};
+	double v = (double)bytes;
+	unsigned u = 0;
+
+	if (!as_qemu_img)
+		return size_format(bytes, buf, len);
+	for (; v >= 1000 && u + 1 < ARRAY_LEN(units); u++)
+		v /= 1024;
+	snprintf(buf, len, "%.3g %s", v, units[u]);
+	return buf;
+}
+
+static bool qemu_without_clusters(const char *format)
+{
+	return as_qemu_img && (!strcmp(format, "parallels") ||
+			       !strcmp(format, "bochs") || !strcmp(format, "cloop"));
+}
+
 static void image_text(struct img *img)
 {
 	struct img_info i;
 	struct details d;
 	char size[16];
+	bool plain = as_qemu_img && !qemu_details(img_format_name(img));
 
 	img_info(img, &i);
 	img_details(img, &d);
 	printf("image: %s\nfile format: %s\n", img_path(img), img_format_name(img));
 	printf("virtual size: %s (%" PRIu64 " bytes)\n",
-	       size_format(img_size(img), size, sizeof(size)), img_size(img));
-	printf("disk size: %s\n", size_format(i.allocated_bytes, size, sizeof(size)));
+	       size_as_ever(img_size(img), size, sizeof(size)), img_size(img));
+	printf("disk size: %s\n", size_as_ever(i.allocated_bytes, size, sizeof(size)));
 	if (i.encrypted)
 		printf("encrypted: yes\n");
-	if (i.cluster_bytes)
+	if (i.cluster_bytes && !qemu_without_clusters(img_format_name(img)))
 		printf("cluster_size: %u\n", i.cluster_bytes);
 	if (i.dirty)
 		printf("cleanly shut down: no\n");
 	backing_text(img, &i);
 	snapshots_text(img);
-	if (d.n) {
+	if (d.n && !plain) {
 		printf("Format specific information:\n");
 		details_text(&d);
 	}

@@ -179,7 +179,7 @@ static int map_cluster(void *ctx, uint64_t cluster, uint64_t in, uint64_t len,
 		.kind = IMG_ZERO, .grain = q->cluster, .file = q->file, .len = len};
 	if (rc)
 		return rc;
-	if (!entry && q->img->has_backing)
+	if (!entry)
 		e->kind = IMG_BACKING;
 	if (entry <= QED_ZERO)
 		return 0;

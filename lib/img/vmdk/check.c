@@ -86,12 +86,12 @@ static int claim_tables(struct vmdk_extent *x, const uint32_t *gd, struct claims
 }
 
 /* One grain. *next: where the one after it would be if nothing was fragmented. */
-static int check_grain(struct vmdk *v, struct vmdk_extent *x, uint64_t grain,
-		       struct claims *k, struct img_check *c, uint64_t *next)
+static int check_grain(struct vmdk_extent *x, uint64_t grain, struct claims *k,
+		       struct img_check *c, uint64_t *next)
 {
 	struct img_extent e;
 	uint64_t len = x->grain, at;
-	int rc = vmdk_sparse_map(v, x, grain * x->grain, x->grain, &e);
+	int rc = vmdk_sparse_map(x, grain * x->grain, x->grain, &e);
 
 	if (rc == -EIO || (!rc && e.kind != IMG_DATA && e.kind != IMG_PACKED)) {
 		if (!rc)
@@ -131,7 +131,7 @@ static int check_tables(struct vmdk *v, struct vmdk_extent *x, struct claims *k,
 		pthread_mutex_lock(&v->lock);
 		rc = vmdk_entry(x, g, &entry, &at);
 		if (!rc && entry)
-			rc = check_grain(v, x, g, k, c, &next);
+			rc = check_grain(x, g, k, c, &next);
 		pthread_mutex_unlock(&v->lock);
 		if (rc == -EIO) { /* said above: its table */
 			g += x->gtes - 1 - g % x->gtes;

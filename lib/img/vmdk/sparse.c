@@ -328,8 +328,8 @@ static int packed_extent(const struct vmdk_extent *x, uint64_t at, uint64_t in,
 }
 
 /* Entry to kind and place, SEsparse. */
-static int extent_se(const struct vmdk *v, const struct vmdk_extent *x, uint64_t entry,
-		     uint64_t in, struct img_extent *e)
+static int extent_se(const struct vmdk_extent *x, uint64_t entry, uint64_t in,
+		     struct img_extent *e)
 {
 	uint64_t grain;
 
@@ -338,7 +338,7 @@ static int extent_se(const struct vmdk *v, const struct vmdk_extent *x, uint64_t
 		if (entry)
 			return -EIO;
 		/* fall through */
-	case 1: e->kind = v->img->has_backing ? IMG_BACKING : IMG_ZERO; return 0;
+	case 1: e->kind = IMG_BACKING; return 0;
 	case 2: e->kind = IMG_ZERO; return 0;
 	case 3: break;
 	default: return -EIO;
@@ -351,17 +351,17 @@ static int extent_se(const struct vmdk *v, const struct vmdk_extent *x, uint64_t
 	return e->file_off < x->file_len ? 0 : -EIO;
 }
 
-static int extent_of(const struct vmdk *v, const struct vmdk_extent *x, uint64_t entry,
-		     uint64_t in, struct img_extent *e)
+static int extent_of(const struct vmdk_extent *x, uint64_t entry, uint64_t in,
+		     struct img_extent *e)
 {
 	uint64_t at = entry * VMDK_SECTOR;
 
 	e->file = x->file;
 	e->grain = x->grain;
 	if (x->kind == VMDK_SESPARSE)
-		return extent_se(v, x, entry, in, e);
+		return extent_se(x, entry, in, e);
 	if (!entry || (entry == 1 && x->zero_grains)) {
-		e->kind = !entry && v->img->has_backing ? IMG_BACKING : IMG_ZERO;
+		e->kind = entry ? IMG_ZERO : IMG_BACKING;
 		return 0;
 	}
 	if (at >= x->file_len)
@@ -374,7 +374,7 @@ static int extent_of(const struct vmdk *v, const struct vmdk_extent *x, uint64_t
 	return 0;
 }
 
-int vmdk_sparse_map(struct vmdk *v, struct vmdk_extent *x, uint64_t in, uint64_t len,
+int vmdk_sparse_map(struct vmdk_extent *x, uint64_t in, uint64_t len,
 		    struct img_extent *e)
 {
 	uint64_t grain = in / x->grain, n, entry, at;
@@ -383,7 +383,7 @@ int vmdk_sparse_map(struct vmdk *v, struct vmdk_extent *x, uint64_t in, uint64_t
 	*e = (struct img_extent){0};
 	in %= x->grain;
 	if (!rc)
-		rc = extent_of(v, x, entry, in, e);
+		rc = extent_of(x, entry, in, e);
 	if (rc)
 		return rc;
 	n = x->grain - in;
@@ -391,7 +391,7 @@ int vmdk_sparse_map(struct vmdk *v, struct vmdk_extent *x, uint64_t in, uint64_t
 		struct img_extent next = {0};
 
 		if (vmdk_entry(x, ++grain, &entry, &at) ||
-		    extent_of(v, x, entry, 0, &next) || next.kind != e->kind ||
+		    extent_of(x, entry, 0, &next) || next.kind != e->kind ||
 		    (e->kind == IMG_DATA && next.file_off != e->file_off + n))
 			break;
 		n += x->grain;

@@ -340,7 +340,7 @@ static int vmdk_map(struct img *img, uint64_t off, uint64_t len, struct img_exte
 		return 0;
 	}
 	pthread_mutex_lock(&v->lock);
-	rc = vmdk_sparse_map(v, x, in, len, e);
+	rc = vmdk_sparse_map(x, in, len, e);
 	pthread_mutex_unlock(&v->lock);
 	return rc;
 }

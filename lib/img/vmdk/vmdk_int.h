@@ -162,7 +162,7 @@ void vmdk_sparse_close(struct vmdk_extent *x);
 /* What the grain's entry says; *at: where in the file it stands, 0: there is no table. lock held. */
 int vmdk_entry(struct vmdk_extent *x, uint64_t grain, uint64_t *entry, uint64_t *at);
 /* What [in, ...) of the extent is, for at most len bytes. lock held. */
-int vmdk_sparse_map(struct vmdk *v, struct vmdk_extent *x, uint64_t in, uint64_t len,
+int vmdk_sparse_map(struct vmdk_extent *x, uint64_t in, uint64_t len,
 		    struct img_extent *e);
 struct vmdk_extent *vmdk_extent_at(const struct vmdk *v, uint64_t off);
 
