@@ -169,17 +169,17 @@ same 'bitmap of raw' 'qemu-img bitmap --add -f raw disk.raw b'
 same 'amend size' 'qemu-img amend -q -o size=20M disk.qcow2' disk.qcow2
 same 'bitmap -b without --merge' 'qemu-img bitmap -b disk.qcow2 --add disk.qcow2 b'
 same 'snapshot -l -c' 'qemu-img snapshot -l -c x disk.qcow2'
-n='qemu-img create -q -f qcow2 -b disk.qcow2 -F qcow2 x.qcow2 16M'
-same 'convert -n -B' "$n && qemu-img convert -n -B disk.qcow2 -F qcow2 -O qcow2 over.qcow2 x.qcow2" x.qcow2
-same 'convert -n --salvage' "$n && qemu-img convert -n --salvage -O qcow2 disk.raw x.qcow2" x.qcow2
+over='qemu-img create -q -f qcow2 -b disk.qcow2 -F qcow2 x.qcow2 16M'
+same 'convert -n -B' "$over && qemu-img convert -n -B disk.qcow2 -F qcow2 -O qcow2 over.qcow2 x.qcow2" x.qcow2
+same 'convert -n --salvage' "$over && qemu-img convert -n --salvage -O qcow2 disk.raw x.qcow2" x.qcow2
 same 'convert -r' 'qemu-img convert -r 500M -O qcow2 disk.raw x.qcow2' x.qcow2
 same 'convert -C' 'qemu-img convert -C -O raw disk.raw x.raw' x.raw
 same 'convert -C -S' 'qemu-img convert -C -S 4k -O raw disk.raw x.raw'
 same 'convert -C -c' 'qemu-img convert -C -c -O qcow2 disk.raw x.qcow2'
 same 'convert --target-is-zero without -n' 'qemu-img convert --target-is-zero -O raw disk.raw x.raw'
 same 'convert -F without -B' 'qemu-img convert -F qcow2 -O qcow2 over.qcow2 x.qcow2'
-same 'convert -n --target-image-opts' "$n && qemu-img convert -n --target-image-opts disk.raw driver=qcow2,file.filename=x.qcow2" x.qcow2
-same 'convert --target-image-opts -O' "$n && qemu-img convert -n --target-image-opts -O qcow2 disk.raw driver=qcow2,file.filename=x.qcow2"
+same 'convert -n --target-image-opts' "$over && qemu-img convert -n --target-image-opts disk.raw driver=qcow2,file.filename=x.qcow2" x.qcow2
+same 'convert --target-image-opts -O' "$over && qemu-img convert -n --target-image-opts -O qcow2 disk.raw driver=qcow2,file.filename=x.qcow2"
 same 'convert --image-opts -f' 'qemu-img convert --image-opts -f raw -O raw driver=raw,file.filename=disk.raw x.raw'
 two='qemu-img snapshot -c one disk.qcow2 && qemu-io -c "write -P 5 0 3M" disk.qcow2 >/dev/null && qemu-img snapshot -c two disk.qcow2'
 same 'convert -l by id and name' "$two && qemu-img convert -l snapshot.name=one,snapshot.id=1 -O raw disk.qcow2 x.raw" x.raw
