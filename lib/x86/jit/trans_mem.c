@@ -372,7 +372,7 @@ static struct mem_op put_group_probe(struct trans *t, unsigned g, unsigned n)
 	unsigned size = (unsigned)(p->hi - p->lo);
 	unsigned base = reg_in(t, p->base, T_A);
 	bool single = p->n == 1;
-	struct mem_op a = {NULL};
+	struct mem_op a = {.s = NULL};
 	struct emit *e = &t->e;
 	int site = site_new(t);
 
@@ -395,7 +395,7 @@ static struct mem_op put_group_probe(struct trans *t, unsigned g, unsigned n)
 	if (single)
 		return a;
 	e_store(e, 8, T_A, slot_of(g));
-	return (struct mem_op){NULL}; /* nothing comes back */
+	return (struct mem_op){.s = NULL}; /* nothing comes back */
 }
 
 static struct mem_op put_grouped(struct trans *t, unsigned n, unsigned base,
@@ -403,7 +403,7 @@ static struct mem_op put_grouped(struct trans *t, unsigned n, unsigned base,
 {
 	unsigned g = (unsigned)t->group_of[n];
 	struct emit *e = &t->e;
-	struct mem_op a = {NULL};
+	struct mem_op a = {.s = NULL};
 
 	if (t->group[g].first == n)
 		a = put_group_probe(t, g, n);
