@@ -101,10 +101,11 @@ static struct figure *collect(const struct stats *s, unsigned *n)
 {
 	unsigned cpus = s->cfg->cpus;
 	struct figure *f = mem_new(cpus + 1, sizeof(*f) * FIGURES_MAX);
-	struct figure *sum = f + (size_t)cpus * FIGURES_MAX;
+	struct figure *sum;
 
 	if (!f)
 		return NULL;
+	sum = f + (size_t)cpus * FIGURES_MAX;
 	for (unsigned c = 0; c < cpus; c++) {
 		struct figure *of = f + (size_t)c * FIGURES_MAX;
 
@@ -134,10 +135,11 @@ static void put_value(struct str *t, const struct figure *f)
 static void put_table(const struct stats *s, struct str *t)
 {
 	unsigned cpus = s->cfg->cpus, shown = cpus > COLUMNS_MAX ? 0 : cpus, n = 0;
-	struct figure *f = collect(s, &n), *sum = f + (size_t)cpus * FIGURES_MAX;
+	struct figure *f = collect(s, &n), *sum;
 
 	if (!f)
 		return;
+	sum = f + (size_t)cpus * FIGURES_MAX;
 	str_addf(t, "engine %s, %.3f s\n%-34s", s->cfg->engine->name,
 		 (double)(time_mono_ns() - s->start_ns) / 1e9, "");
 	for (unsigned c = 0; cpus > 1 && c < shown; c++)
@@ -166,7 +168,7 @@ static void print_table(const struct stats *s)
 	put_table(s, &t);
 	for (line = t.p; line && (end = strchr(line, '\n')); line = end + 1) {
 		write_all(STDERR_FILENO, line, (size_t)(end - line));
-		write_all(STDERR_FILENO, "\r\n" + !s->log->raw, 1 + s->log->raw);
+		write_all(STDERR_FILENO, &"\r\n"[!s->log->raw], 1 + s->log->raw);
 	}
 	str_fini(&t);
 }

@@ -362,6 +362,18 @@ static int32_t slot_of(unsigned g)
 	return CPU_OFF(jit_group) + 8 * (int32_t)g;
 }
 
+/* Base of an address: its register, or `tmp` after loading it. In 32-bit code upper halves may be anything. */
+static unsigned base_in(struct trans *t, unsigned guest, unsigned tmp)
+{
+	if (!in_memory(guest) && t->word == 8)
+		return host_of[guest];
+	if (in_memory(guest))
+		e_load(&t->e, t->word, tmp, gpr_at(guest));
+	else
+		e_mov(&t->e, t->word, tmp, host_of[guest]);
+	return tmp;
+}
+
 /*
  * Looks up group g before its first access, that of instruction n. The rest of the block runs without
  * groups if that fails, or the interpreter does a single access.
@@ -370,7 +382,7 @@ static struct mem_op put_group_probe(struct trans *t, unsigned g, unsigned n)
 {
 	const struct group *p = &t->group[g];
 	unsigned size = (unsigned)(p->hi - p->lo);
-	unsigned base = reg_in(t, p->base, T_A);
+	unsigned base = base_in(t, p->base, T_A);
 	bool single = p->n == 1;
 	struct mem_op a = {.s = NULL};
 	struct emit *e = &t->e;
@@ -410,9 +422,9 @@ static struct mem_op put_grouped(struct trans *t, unsigned n, unsigned base,
 	if (t->at_a != (int)g)
 		e_load(e, 8, T_A, slot_of(g));
 	t->at_a = (int8_t)g;
-	a.rm = rm_mem(host_of[base], T_A, disp);
-	if (in_memory(base)) {
-		e_load(e, 8, T_C, gpr_at(base));
+	base = base_in(t, base, T_C);
+	a.rm = rm_mem(base, T_A, disp);
+	if (base == T_C) {
 		e_lea(e, 8, T_A, T_C, T_A, 0, disp);
 		t->at_a = -1;
 		a.rm = rm_ptr();
