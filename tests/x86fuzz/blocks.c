@@ -157,33 +157,14 @@ static bool cannot_compare(const struct fz_case *k, const struct fz_result *nati
 	return false;
 }
 
-#define STATUS 0x8d5ull
-
-/*
- * Is the only difference in the status flags of an exception's frame? The translator does not keep flags
- * that the faulting instruction, or one behind it, would have overwritten.
- */
-static bool dead_flags(const struct fz_case *k, const struct fz_result *native,
-		       const struct fz_result *emu)
-{
-	struct fz_result same = *emu;
-
-	if (native->vec == 3 || native->vec == 1 || native->s.rflags == emu->s.rflags ||
-	    (native->s.rflags ^ emu->s.rflags) & ~STATUS)
-		return false;
-	same.s.rflags = native->s.rflags;
-	return fz_equal(k, native, &same);
-}
-
 /* Does it differ in a way that counts? */
-static bool differs(const struct fz_case *k, bool strict, struct fz_result *native,
+static bool differs(const struct fz_case *k, struct fz_result *native,
 		    struct fz_result *emu)
 {
-	return !agrees(k, native, emu) && !cannot_compare(k, native, emu) &&
-	       (strict || !dead_flags(k, native, emu));
+	return !agrees(k, native, emu) && !cannot_compare(k, native, emu);
 }
 
-static void make_smaller(struct fz_block *b, bool strict)
+static void make_smaller(struct fz_block *b)
 {
 	struct fz_result native, emu;
 
@@ -195,7 +176,7 @@ static void make_smaller(struct fz_block *b, bool strict)
 			memcpy(keep, b->k.code + at, len);
 			memset(b->k.code + at, 0x90, len);
 			prepare(&b->k, false);
-			if (!differs(&b->k, strict, &native, &emu))
+			if (!differs(&b->k, &native, &emu))
 				memcpy(b->k.code + at, keep, len);
 		}
 	}
@@ -260,7 +241,7 @@ int fz_blocks(const struct fz_options *o, struct fz_form *forms, unsigned n)
 	static struct fz_block b;
 	static struct fz_result native, emu;
 	uint64_t runs = 0, differences = 0, faults = 0, insns = 0, left_out = 0,
-		 dead = 0, wrong = 0;
+		 wrong = 0;
 	unsigned checked = 0;
 	double end = now() + o->seconds;
 
@@ -278,22 +259,17 @@ int fz_blocks(const struct fz_options *o, struct fz_form *forms, unsigned n)
 			left_out++;
 			continue;
 		}
-		if (dead_flags(&b.k, &native, &emu)) {
-			dead++;
-			if (!o->strict)
-				continue;
-		}
 		if (differences++ < o->max_reports) {
-			make_smaller(&b, o->strict);
+			make_smaller(&b);
 			agrees(&b.k, &native, &emu);
 			tell(&b, runs, &native, &emu);
 		}
 	}
-	printf("%llu blocks of %llu instructions, %llu ended in exceptions (%llu with "
-	       "other status flags), %llu left out, %llu differences\n",
+	printf("%llu blocks of %llu instructions, %llu ended in exceptions, "
+	       "%llu left out, %llu differences\n",
 	       (unsigned long long)runs, (unsigned long long)insns,
-	       (unsigned long long)faults, (unsigned long long)dead,
-	       (unsigned long long)left_out, (unsigned long long)differences);
+	       (unsigned long long)faults, (unsigned long long)left_out,
+	       (unsigned long long)differences);
 	if (o->check)
 		printf("%u translations looked through, %llu faults\n", checked,
 		       (unsigned long long)wrong);

@@ -119,8 +119,7 @@ struct fz_options {
 	uint64_t seed, runs;
 	const char *form;
 	unsigned max_reports;
-	bool list, excluded, all, translate, lockstep, blocks, strict, kernel, check,
-		hostile;
+	bool list, excluded, all, translate, lockstep, blocks, kernel, check, hostile;
 };
 
 /* --blocks: 0 without differences, else 1. */

@@ -45,30 +45,21 @@ static void usage(FILE *f)
 		"code\n"
 		"  --hostile      guests that try to break out, with --translate or "
 		"not\n"
-		"  --strict       count status flags at faults that nobody reads\n"
 		"  --list         list the forms, with an example each, and exit\n"
 		"  --excluded     list what is not compared and why, and exit\n");
 }
 
 static bool parse(int argc, char **argv, struct fz_options *o)
 {
-	static const struct option opts[] = {{"seconds", 1, NULL, 's'},
-					     {"runs", 1, NULL, 'r'},
-					     {"seed", 1, NULL, 'S'},
-					     {"form", 1, NULL, 'f'},
-					     {"reports", 1, NULL, 'R'},
-					     {"list", 0, NULL, 'l'},
-					     {"excluded", 0, NULL, 'x'},
-					     {"all", 0, NULL, 'a'},
-					     {"translate", 0, NULL, 't'},
-					     {"lockstep", 0, NULL, 'L'},
-					     {"blocks", 0, NULL, 'b'},
-					     {"strict", 0, NULL, 'y'},
-					     {"kernel", 0, NULL, 'k'},
-					     {"check", 0, NULL, 'c'},
-					     {"hostile", 0, NULL, 'H'},
-					     {"help", 0, NULL, 'h'},
-					     {0}};
+	static const struct option opts[] = {
+		{"seconds", 1, NULL, 's'},   {"runs", 1, NULL, 'r'},
+		{"seed", 1, NULL, 'S'},      {"form", 1, NULL, 'f'},
+		{"reports", 1, NULL, 'R'},   {"list", 0, NULL, 'l'},
+		{"excluded", 0, NULL, 'x'},  {"all", 0, NULL, 'a'},
+		{"translate", 0, NULL, 't'}, {"lockstep", 0, NULL, 'L'},
+		{"blocks", 0, NULL, 'b'},    {"kernel", 0, NULL, 'k'},
+		{"check", 0, NULL, 'c'},     {"hostile", 0, NULL, 'H'},
+		{"help", 0, NULL, 'h'},      {0}};
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", opts, NULL)) >= 0) {
@@ -86,7 +77,6 @@ static bool parse(int argc, char **argv, struct fz_options *o)
 		case 'b': o->blocks = true; break;
 		case 'c': o->check = true; break;
 		case 'H': o->hostile = true; break;
-		case 'y': o->strict = true; break;
 		case 'k':
 			fz_kernel = o->kernel = o->lockstep = o->translate = true;
 			break;

@@ -9,7 +9,7 @@
  *   r12 r13 r14    for the translator; r14 holds addresses
  * The guest's r9 r10 r11 r15 stay in c->gpr. Vector registers: fp.c. Status flags are in the host's flags, in c->st, or both.
  *
- * Every access to memory is a TLB look-up in line. What misses leaves the line of execution, has
+ * An access to memory is a TLB look-up in line, or uses an earlier one (trans_mem.c). What misses leaves the line of execution, has
  * the interpreter execute the whole instruction and comes back behind it: so a fault finds
  * the state that the interpreter expects. Instructions that are not translated go the same way.
  *

@@ -1,11 +1,14 @@
 /*
- * x86/jit/trans_mem.c - translates accesses to memory: addresses, the look-up in the TLB, and groups of
- * accesses that share one. vCPU thread.
+ * x86/jit/trans_mem.c - translates accesses to memory: addresses, the look-up in the TLB, groups of accesses
+ * that share one, sites in loops that remember theirs, strings. vCPU thread.
  *
  * A translation may use what it has found in the TLB until it ends: other processors wait for that
  * (x86_safepoint) before they take rights away. What the interpreter does meanwhile may take some,
  * and says so (c->jit_stale). When the look-up for a group fails, for whatever reason,
  * the rest of the block runs by a translation without groups.
+ *
+ * What a site remembers outlives the translation's run: it is forgotten whenever TLB entries are cleared or
+ * lose rights (mmu.c), though an entry that only made room for another may live on in a site.
  */
 #include "x86/jit/trans_int.h"
 
