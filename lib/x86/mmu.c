@@ -23,7 +23,6 @@ static void entry_clear(struct tlb_entry *t)
 static void forget_sites(struct x86_cpu *c)
 {
 	c->jit_stale = true;
-	c->jit_epoch++;
 	if (!c->jit_sites_known)
 		return;
 	c->jit_sites_known = false;
@@ -38,6 +37,7 @@ static void flush_kind(struct x86_cpu *c, unsigned kind)
 {
 	lockstep_unmap(c);
 	forget_sites(c);
+	c->jit_epoch++;
 	for (unsigned m = 0; m < MMU_MODES; m++) {
 		for (unsigned n = 0; n < TLB_SIZE / 64; n++) {
 			uint64_t used = c->tlb_used[m][kind][n];
@@ -89,6 +89,7 @@ void tlb_flush_page(struct x86_cpu *c, uint64_t va)
 
 	lockstep_unmap(c);
 	forget_sites(c);
+	c->jit_epoch++;
 	va &= PAGE_MASK;
 	for (unsigned m = 0; m < MMU_MODES; m++) {
 		struct tlb_entry *t = &c->tlbs[m][(va >> 12) & (TLB_SIZE - 1)];

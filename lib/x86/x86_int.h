@@ -336,7 +336,7 @@ struct x86_cpu {
 	uint64_t jit_tmp;   /* for one instruction */
 	uint8_t jit_fp;     /* enum lift_fp: what is not so (jit/fp.c) */
 	bool jit_skip;      /* the next block is to be interpreted */
-	uint64_t jit_epoch; /* grows when TLB entries are cleared or lose rights */
+	uint64_t jit_epoch; /* grows when TLB entries are cleared */
 	bool jit_stale;     /* TLB entries were cleared or lost rights */
 	uint64_t jit_group[JIT_GROUPS]; /* jit/trans_mem.c */
 	struct lockstep *lockstep;      /* owned; jit/lockstep.c; NULL: off */

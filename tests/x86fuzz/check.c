@@ -7,7 +7,7 @@
  *             from a TLB, or from struct x86_cpu, where an earlier look-up left it
  *   strings   MOVS and STOS between additions of the same to rdi and rsi, and subtractions
  *   branches  direct, to the code cache; indirect ones by struct jit_target: [r13 + n] behind an addition of
- *             r14 to r13
+ *             r14 to r13; the epoch of a struct jit_link: [r12] behind a constant in r12
  *   nothing else: no returns or indirect branches, no system calls, no privileged instructions
  */
 #include "fuzz.h"
@@ -29,6 +29,7 @@ struct follow {
 	enum r14 r14;
 	bool rdi, rsi; /* are the host's addresses */
 	bool target;   /* r13 points to a struct jit_target */
+	bool link;     /* r12 is a constant: where a struct jit_link is */
 };
 
 static bool memory_ok(const ZydisDecodedOperandMem *m, unsigned size,
@@ -47,6 +48,8 @@ static bool memory_ok(const ZydisDecodedOperandMem *m, unsigned size,
 		return r14 == R14_TLB && at >= -NEAR_MAX && at <= NEAR_MAX;
 	if (m->index == ZYDIS_REGISTER_R14 && m->scale == 1)
 		return r14 == R14_KEPT;
+	if (m->base == ZYDIS_REGISTER_R12 && m->index == ZYDIS_REGISTER_NONE)
+		return f->link && !at && size == 8;
 	if (m->base == ZYDIS_REGISTER_R13 && m->index == ZYDIS_REGISTER_NONE)
 		return f->target && !write && at >= 0 &&
 		       at + size <= (int64_t)sizeof(struct jit_target);
@@ -122,6 +125,12 @@ static void follow(struct follow *f, const ZydisDecodedInstruction *i,
 	if (i->operand_count && is_reg(&op[0], ZYDIS_REGISTER_R13) &&
 	    op[0].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE)
 		f->target = add && is_reg(&op[1], ZYDIS_REGISTER_R14);
+	if (i->operand_count && op[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+	    ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64,
+					     op[0].reg.value) == ZYDIS_REGISTER_R12 &&
+	    op[0].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE)
+		f->link = i->mnemonic == ZYDIS_MNEMONIC_MOV &&
+			  op[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
 	f->r14 = r14_after(i, op, f->r14);
 }
 

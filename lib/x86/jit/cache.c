@@ -160,18 +160,32 @@ static uint64_t page_of(const struct block *b)
 	return b->key >> BLOCK_KEY_BITS & PAGE_MASK;
 }
 
-/* Lets l go to `to` if it may. */
+static void unlink_one(struct jit_link *l)
+{
+	struct jit_link **at = &l->to->in;
+
+	while (*at != l)
+		at = &(*at)->next_in;
+	*at = l->next_in;
+	l->to = NULL;
+}
+
+/* Lets l go to `to` if it may. The TLB has just found `to`. */
 static void link_to(struct jit *j, struct jit_link *l, struct jit_code *to)
 {
 	const struct jit_code *from = l->from;
 	uint64_t gpa = page_of(to->b);
 
-	if (l->to || l->rip != to->rip || l->solo != to->solo ||
-	    from->mode != to->mode ||
+	if (l->rip != to->rip || l->solo != to->solo || from->mode != to->mode ||
 	    (from->b->key ^ to->b->key) & ((1u << BLOCK_KEY_BITS) - 1))
 		return;
 	if (!l->gpa && gpa != page_of(from->b))
 		return;
+	l->epoch = j->c->jit_epoch;
+	if (l->to == to)
+		return;
+	if (l->to)
+		unlink_one(l);
 	if (l->gpa)
 		memcpy(l->gpa, &gpa, 8);
 	set_rel(l->rel, j->rw + (to->entry - j->rx));

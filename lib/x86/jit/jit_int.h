@@ -24,6 +24,8 @@
 
 /* A jump from one translation to another. */
 struct jit_link {
+	uint64_t
+		epoch; /* to another page: while jit_epoch is this, the target is there */
 	uint64_t rip;  /* of the target */
 	uint8_t *rel;  /* the jump's displacement, in the writable mapping */
 	uint8_t *gpa;  /* the number to compare the TLB with; NULL: same page */
@@ -65,7 +67,8 @@ struct jit_target {
 	uint8_t *entry;
 };
 
-#define NO_TARGET ((struct jit_target){.rip = 1, .epoch = ~0ull, .gpa = TLB_NONE})
+#define NO_EPOCH  (~0ull)
+#define NO_TARGET ((struct jit_target){.rip = 1, .epoch = NO_EPOCH, .gpa = TLB_NONE})
 
 #define JIT_PAGE_HASH 1024
 

@@ -24,12 +24,32 @@ static void put_cmp_cpu(struct trans *t, int32_t off, uint64_t v)
 	e_rm(&t->e, 8, 0x39, T_B, rm_cpu(off));
 }
 
+/* Is link l's target still where it was? Then to its jump, else by the jumps whose displacements are in `out`. */
+static void put_look_again(struct trans *t, struct jit_link *l, uint8_t **out)
+{
+	int32_t at = t->tlb + (int32_t)((l->rip >> 12 & (TLB_SIZE - 1)) *
+					sizeof(struct tlb_entry));
+	struct emit *e = &t->e;
+
+	put_cmp_cpu(t, at + (int32_t)offsetof(struct tlb_entry, tag_exec),
+		    l->rip & PAGE_MASK);
+	out[0] = e_jcc(e, CC_NZ);
+	e8(e, 0x49), e8(e, 0xb8 | (T_B & 7)); /* mov r12, gpa */
+	l->gpa = e->p;
+	e64(e, TLB_NONE);
+	e_rm(e, 8, 0x39, T_B, rm_cpu(at + (int32_t)offsetof(struct tlb_entry, gpa)));
+	out[1] = e_jcc(e, CC_NZ);
+	e_imm(e, T_B, (uint64_t)(uintptr_t)&l->epoch);
+	e_rm(e, 8, 0x89, T_C, rm_mem(T_B, H_SP, 0));
+	e_patch(e_jmp(e), l->rel - 1);
+}
+
 void jt_exit(struct trans *t, uint64_t rip, unsigned n, bool solo)
 {
 	uint64_t here = wrap(t, t->rip + t->b->insn[n].off);
 	struct jit_link *l = jit_alloc(t->j, sizeof(*l));
 	bool far = (rip ^ t->rip) & PAGE_MASK;
-	uint8_t *out[3] = {NULL};
+	uint8_t *out[3] = {NULL}, *old = NULL;
 	struct emit *e = &t->e;
 
 	if (!l) {
@@ -37,6 +57,7 @@ void jt_exit(struct trans *t, uint64_t rip, unsigned n, bool solo)
 		return;
 	}
 	l->rip = rip;
+	l->epoch = NO_EPOCH;
 	l->from = t->code;
 	l->solo = solo;
 	if (rip <= here) {
@@ -45,20 +66,16 @@ void jt_exit(struct trans *t, uint64_t rip, unsigned n, bool solo)
 		out[0] = e_jcc(e, CC_NZ);
 	}
 	if (far) {
-		int32_t at = t->tlb + (int32_t)((rip >> 12 & (TLB_SIZE - 1)) *
-						sizeof(struct tlb_entry));
-
-		put_cmp_cpu(t, at + (int32_t)offsetof(struct tlb_entry, tag_exec),
-			    rip & PAGE_MASK);
-		out[1] = e_jcc(e, CC_NZ);
-		e8(e, 0x49), e8(e, 0xb8 | (T_B & 7)); /* mov r12, gpa */
-		l->gpa = e->p;
-		e64(e, TLB_NONE);
-		e_rm(e, 8, 0x39, T_B,
-		     rm_cpu(at + (int32_t)offsetof(struct tlb_entry, gpa)));
-		out[2] = e_jcc(e, CC_NZ);
+		e_imm(e, T_B, (uint64_t)(uintptr_t)&l->epoch);
+		e_load(e, 8, T_C, CPU_OFF(jit_epoch));
+		e_rm(e, 8, 0x39, T_C, rm_mem(T_B, H_SP, 0));
+		old = e_jcc(e, CC_NZ);
 	}
 	l->rel = e_jmp(e);
+	if (far) {
+		e_patch(old, e->p);
+		put_look_again(t, l, out + 1);
+	}
 	l->away = e->p;
 	e_patch(l->rel, e->p);
 	for (unsigned k = 0; k < 3; k++) {
