@@ -199,19 +199,24 @@ static bool is_32(const struct block *b)
 	return (b->key & BLOCK_MODE) == MODE_32;
 }
 
+/* The pair. */
 static struct jit_target *target_of(struct jit *j, const struct jit_code *code)
 {
 	uint32_t h = (uint32_t)code->rip ^ (uint32_t)code->rip >> 4;
 
-	return &j->target[code->mode][is_32(code->b)][h & (JIT_TARGETS - 1)];
+	return j->target[code->mode][is_32(code->b)][h & (JIT_TARGETS - 1)];
 }
 
 static void target_put(struct jit *j, const struct jit_code *code)
 {
-	*target_of(j, code) = (struct jit_target){.rip = code->rip,
-						  .epoch = j->c->jit_epoch,
-						  .gpa = page_of(code->b),
-						  .entry = code->entry};
+	struct jit_target *t = target_of(j, code);
+
+	if (t[0].rip != code->rip)
+		t[1] = t[0];
+	t[0] = (struct jit_target){.rip = code->rip,
+				   .epoch = j->c->jit_epoch,
+				   .gpa = page_of(code->b),
+				   .entry = code->entry};
 }
 
 /* ---- pages ------------------------------------------------------------------------------------------- */
@@ -222,8 +227,10 @@ static void page_drop(struct jit *j, struct jit_page *p)
 		struct jit_target *t = target_of(j, code);
 
 		unlink_in(code);
-		if (t->entry == code->entry)
-			*t = NO_TARGET;
+		for (unsigned n = 0; n < 2; n++) {
+			if (t[n].entry == code->entry)
+				t[n] = NO_TARGET;
+		}
 		code->b->jit = NULL;
 		code->b->hot = 0;
 	}
@@ -287,8 +294,8 @@ void jit_flush(struct jit *j)
 	j->epoch++;
 	memset(j->hash, 0, sizeof(j->hash));
 	for (unsigned m = 0; m < MMU_MODES; m++) {
-		for (unsigned n = 0; n < 2 * JIT_TARGETS; n++)
-			j->target[m][n / JIT_TARGETS][n % JIT_TARGETS] = NO_TARGET;
+		for (unsigned n = 0; n < 4 * JIT_TARGETS; n++)
+			j->target[m][n & 1][n / 4][n / 2 & 1] = NO_TARGET;
 	}
 	j->pages = NULL;
 	j->link = NULL;

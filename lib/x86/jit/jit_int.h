@@ -59,7 +59,8 @@ struct jit_page {
 	struct jit_page *next, *next_hash;
 };
 
-#define JIT_TARGETS 1024 /* of indirect jumps, for each mode and code size */
+#define JIT_TARGETS \
+	1024 /* pairs of targets of indirect jumps, for each mode and code size */
 
 /* What an indirect jump to `rip` leads to: at once while jit_epoch is `epoch`, else if the page is at gpa. */
 struct jit_target {
@@ -86,7 +87,7 @@ struct jit {
 	/* common pieces, executable mapping */
 	const uint8_t *enter, *interp, *leave, *leave_link, *jump[MMU_MODES][2];
 	const uint8_t *fp_save, *fp_enter;
-	struct jit_target target[MMU_MODES][2][JIT_TARGETS];
+	struct jit_target target[MMU_MODES][2][JIT_TARGETS][2]; /* the newer first */
 	struct insn one[2]; /* the instruction that is interpreted, and what ends it */
 	uint64_t n_codes, n_flushes, n_interp, n_run, n_unlinked, n_drops;
 	uint64_t flush_ticks; /* the longest jit_flush() */

@@ -134,6 +134,17 @@ static void put_to_target(struct emit *e)
 	     rm_mem(T_C, H_SP, offsetof(struct jit_target, entry))); /* jmp */
 }
 
+/* To the target at T_C if that is T_B's. */
+static void put_compare_target(struct emit *e, uint8_t **other, uint8_t **old)
+{
+	e_rm(e, 8, 0x39, T_B, rm_mem(T_C, H_SP, 0));
+	*other = e_jcc(e, CC_NZ);
+	e_rm(e, 8, 0x8b, T_A, rm_mem(T_C, H_SP, offsetof(struct jit_target, epoch)));
+	e_rm(e, 8, 0x3b, T_A, rm_cpu(CPU_OFF(jit_epoch)));
+	*old = e_jcc(e, CC_NZ);
+	put_to_target(e);
+}
+
 uint8_t *jit_put_look(struct jit *j, struct emit *e, unsigned mode, unsigned m32,
 		      uint8_t **unknown, uint8_t **old)
 {
@@ -148,15 +159,10 @@ uint8_t *jit_put_look(struct jit *j, struct emit *e, unsigned mode, unsigned m32
 	e_rm(e, 4, 0x31, T_B, rm_reg(T_C));
 	e_alu_imm(e, 4, 4, rm_reg(T_C), JIT_TARGETS - 1);
 	e_rm(e, 4, 0xc1, 4, rm_reg(T_C));
-	e8(e, 5);
+	e8(e, 6);
 	e_imm(e, T_A, (uint64_t)(uintptr_t)j->target[mode][m32]);
 	e_rm(e, 8, 0x01, T_A, rm_reg(T_C));
-	e_rm(e, 8, 0x39, T_B, rm_mem(T_C, H_SP, 0));
-	*unknown = e_jcc(e, CC_NZ);
-	e_rm(e, 8, 0x8b, T_A, rm_mem(T_C, H_SP, offsetof(struct jit_target, epoch)));
-	e_rm(e, 8, 0x3b, T_A, rm_cpu(CPU_OFF(jit_epoch)));
-	*old = e_jcc(e, CC_NZ);
-	put_to_target(e);
+	put_compare_target(e, unknown, old);
 	return wait;
 }
 
@@ -164,10 +170,14 @@ uint8_t *jit_put_look(struct jit *j, struct emit *e, unsigned mode, unsigned m32
 static void make_jump(struct jit *j, struct emit *e, unsigned mode, unsigned m32)
 {
 	int32_t tlb = CPU_OFF(tlbs) + (int32_t)(mode * sizeof(j->c->tlbs[0]));
-	uint8_t *out[2], *back[2], *old;
+	uint8_t *out[2], *back[2], *second, *old[2];
 
-	out[0] = jit_put_look(j, e, mode, m32, &out[1], &old);
-	e_patch(old, e->p);
+	out[0] = jit_put_look(j, e, mode, m32, &second, &old[0]);
+	e_patch(second, e->p);
+	e_alu_imm(e, 8, 0, rm_reg(T_C), sizeof(struct jit_target));
+	put_compare_target(e, &out[1], &old[1]);
+	e_patch(old[0], e->p);
+	e_patch(old[1], e->p);
 	e_mov(e, 8, T_A, T_B);
 	e_rm(e, 8, 0xc1, 5, rm_reg(T_A));
 	e8(e, 6);
