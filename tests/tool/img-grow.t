@@ -142,13 +142,13 @@ t 'no undo file' fails 'no undo file' "$img" resize -q -f raw --take-back src/f 
 # ---- stopped anywhere ----
 sound_fs() { set -- "$1" $(last "$1") && dd if="$1" of=part bs=512 skip="$2" count="$3" conv=sparse status=none && truncate -s $(($3 * 512)) part && holds part $(($3 * 512)); }
 stopped() { # stopped CALL WHAT: at every so many-th write to the image, or to the undo file
-	disk "$gpt" 4096 69632 ext4 && cp disk.raw start.raw && strace -qq -e trace="$1" -o tr "$img" resize -q -f raw --grow-last disk.raw 60M || return 1
+	disk "$gpt" 4096 69632 ext4 && cp disk.raw start.raw && ASAN_OPTIONS=$ASAN_OPTIONS:detect_leaks=0 strace -qq -e trace="$1" -o tr "$img" resize -q -f raw --grow-last disk.raw 60M || return 1
 	sound disk.raw 100000 || return 1
 	total=$(grep -c "^$1" tr)
 	step=$((total / ${MOST:-7} + 1)) at=1 undone=0 back=0
 	while [ $at -le "$total" ]; do
 		rm -f z.raw z.raw.undo && cp start.raw z.raw
-		timeout 30 strace -qq -o /dev/null -e trace="$1" -e inject="$1:$2:when=$at" "$img" resize -q -f raw --grow-last z.raw 60M >run.log 2>&1
+		ASAN_OPTIONS=$ASAN_OPTIONS:detect_leaks=0 timeout 30 strace -qq -o /dev/null -e trace="$1" -e inject="$1:$2:when=$at" "$img" resize -q -f raw --grow-last z.raw 60M >run.log 2>&1
 		if [ -e z.raw.undo ]; then
 			undone=$((undone + 1))
 			if "$img" resize -f raw --take-back z.raw.undo z.raw 2>back.log; then back=$((back + 1)); else grep -q 'no end\|no undo file' back.log || { cat back.log; return 1; }; fi
