@@ -330,14 +330,14 @@ struct x86_cpu {
 	uint8_t fp_live; /* enum fp_live: what is in the host's registers: x86_fp_sync() */
 
 	/* the translator's (jit/) */
-	struct jit *jit;    /* owned; NULL: everything is interpreted */
-	uint64_t jit_sp;    /* the host's rsp while translated code runs */
-	void *jit_link;     /* the jump by which it was left */
-	uint64_t jit_tmp;   /* for one instruction */
-	uint8_t jit_fp;     /* enum lift_fp: what is not so (jit/fp.c) */
-	bool jit_skip;      /* the next block is to be interpreted */
-	uint64_t jit_epoch; /* grows when TLB entries are cleared */
-	bool jit_stale;     /* TLB entries were cleared or lost rights */
+	struct jit *jit;                /* owned; NULL: everything is interpreted */
+	uint64_t jit_sp;                /* the host's rsp while translated code runs */
+	void *jit_link;                 /* the jump by which it was left */
+	uint64_t jit_tmp;               /* for one instruction */
+	uint8_t jit_fp;                 /* enum lift_fp: what is not so (jit/fp.c) */
+	bool jit_skip;                  /* the next block is to be interpreted */
+	uint64_t jit_epoch;             /* grows when TLB entries are cleared */
+	bool jit_stale;                 /* TLB entries were cleared or lost rights */
 	uint64_t jit_group[JIT_GROUPS]; /* jit/trans_mem.c */
 	struct lockstep *lockstep;      /* owned; jit/lockstep.c; NULL: off */
 
