@@ -59,6 +59,7 @@ static const struct {
 	[X86_EXIT_HALT] = {"exits-halt", "  halted"},
 	[X86_EXIT_SHUTDOWN] = {"exits-shutdown", "  triple faults"},
 	[X86_EXIT_INIT] = {"exits-init", "  waiting to be started"},
+	[X86_EXIT_COUNT] = {"exits-count", "  at the end of their turn"},
 	[X86_EXIT_DIFFERENCE] = {"exits-difference", "  differences in lockstep"},
 };
 /* clang-format on */

@@ -257,6 +257,7 @@ struct x86_cpu *x86_cpu_new(struct x86_system *sys, unsigned index, void *cpu_ct
 	c->sys = sys;
 	c->ops = sys->ops;
 	c->ctx = cpu_ctx;
+	c->counts = sys->counts;
 	c->index = index;
 	c->blocks = block_cache_new();
 	if (!c->blocks || set_leaves(c, leaves, n_leaves) || !make_translator(c)) {
@@ -423,6 +424,7 @@ int x86_set_regs(struct x86_cpu *c, const struct x86_regs *r)
 void x86_get_stats(const struct x86_cpu *c, struct x86_stats *st)
 {
 	*st = c->stats;
+	st->insns += c->count_base;
 	memcpy(st->ticks, c->profile.ticks, sizeof(st->ticks));
 	if (c->blocks)
 		st->forget_ticks = c->blocks->flush_ticks;

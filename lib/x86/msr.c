@@ -305,7 +305,7 @@ static bool own_get(struct x86_cpu *c, uint32_t n, uint64_t *v, bool *known)
 	switch (n) {
 	case MSR_TSC:
 		lockstep_once(c);
-		*v = host_tsc() + c->tsc_offset;
+		*v = tsc_source(c) + c->tsc_offset;
 		return true;
 	case MSR_TSC_ADJUST: *v = c->tsc_adjust; return true;
 	case MSR_PAT: *v = c->pat; return true;
@@ -341,7 +341,7 @@ static bool own_set(struct x86_cpu *c, uint32_t n, uint64_t v, bool inside, bool
 	switch (n) {
 	case MSR_TSC:
 		lockstep_once(c);
-		tsc_move(c, v - (host_tsc() + c->tsc_offset));
+		tsc_move(c, v - (tsc_source(c) + c->tsc_offset));
 		return true;
 	case MSR_TSC_ADJUST:
 		if (inside)

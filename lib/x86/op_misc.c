@@ -216,10 +216,13 @@ void op_pause(struct x86_cpu *c, const struct insn *i)
 static void random_number(struct x86_cpu *c, const struct insn *i)
 {
 	uint64_t v = 0;
-	bool ok;
+	bool ok = true;
 
 	lockstep_once(c);
-	ok = getrandom(&v, sizeof(v), GRND_NONBLOCK) == sizeof(v);
+	if (c->ops->random)
+		v = c->ops->random(c->ctx);
+	else
+		ok = getrandom(&v, sizeof(v), GRND_NONBLOCK) == sizeof(v);
 	reg_set(c, i->rm, i->osize, ok ? v : 0);
 	status_set(c, ok ? FL_CF : 0);
 }

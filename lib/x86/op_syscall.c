@@ -188,7 +188,7 @@ static uint64_t tsc(struct x86_cpu *c)
 	if (c->cr4 & CR4_TSD && c->cpl)
 		gp0(c);
 	lockstep_once(c);
-	return host_tsc() + c->tsc_offset;
+	return tsc_source(c) + c->tsc_offset;
 }
 
 static void set_edx_eax(struct x86_cpu *c, uint64_t v)

@@ -50,7 +50,14 @@ static void execute_one(struct x86_cpu *c)
 	c->blocks->link = NULL;
 }
 
-static void execute_block(struct x86_cpu *c)
+/* The instruction that x86_retry_alone() left. */
+static void execute_alone(struct x86_cpu *c)
+{
+	c->single = false;
+	execute_one(c);
+}
+
+static inline void execute_block(struct x86_cpu *c, bool counts)
 {
 	struct insn *from = c->blocks->link;
 	struct block *b = block_get(c);
@@ -59,12 +66,20 @@ static void execute_block(struct x86_cpu *c)
 		execute_one(c);
 		return;
 	}
+	if (counts && (int64_t)c->stats.insns + b->n > 0) {
+		execute_one(c); /* the block is longer than what is left */
+		return;
+	}
 	if (from && c->blocks->link == from) /* else all blocks were forgotten */
 		block_link(c, from, b);
 	c->blocks->link = NULL;
 	if (c->jit && jit_run(c, b))
 		return;
+	if (counts)
+		c->in_block = true;
 	execute(c, b->insn, b->end);
+	if (counts)
+		c->in_block = false;
 }
 
 /* ---- requests ---------------------------------------------------------------------------------------- */
@@ -163,6 +178,7 @@ static bool serve(struct x86_cpu *c, uint32_t req, enum x86_exit *why)
 /* One instruction while an interrupt shadow or debugging asks for single ones. */
 static void step(struct x86_cpu *c, uint32_t req)
 {
+	c->single = false;
 	if (req & REQ_SHADOW) {
 		request_clear(c, REQ_SHADOW);
 		c->ev.int_shadow = false;
@@ -188,12 +204,15 @@ static bool is_stopped(struct x86_cpu *c, enum x86_exit *why)
 	return true;
 }
 
-static enum x86_exit loop(struct x86_cpu *c)
+/* counts: a constant, c->counts. */
+static inline __attribute__((always_inline)) enum x86_exit loop(struct x86_cpu *c,
+								bool counts)
 {
 	enum x86_exit why;
 
 	for (;;) {
 		uint32_t req = requests(c) & ~(uint32_t)REQ_JIT;
+		uint64_t irqs = c->stats.irqs;
 
 		if (unlikely(c->irq_waits) && c->rflags & FL_IF)
 			req |= REQ_IRQ;
@@ -201,14 +220,20 @@ static enum x86_exit loop(struct x86_cpu *c)
 			if (serve(c, req, &why))
 				return why;
 			c->blocks->link = NULL;
+			if (counts && c->stats.irqs != irqs)
+				continue; /* another one may come at once */
 		}
 		if (unlikely(c->ev.halted | c->ev.wait_sipi | c->shutdown) &&
 		    is_stopped(c, &why))
 			return why;
+		if (counts && (int64_t)c->stats.insns >= 0)
+			return X86_EXIT_COUNT;
 		if (unlikely(req & (REQ_SHADOW | REQ_TRAP)))
 			step(c, req);
+		else if (counts && c->single)
+			execute_alone(c);
 		else
-			execute_block(c);
+			execute_block(c, counts);
 	}
 }
 
@@ -224,10 +249,17 @@ void x86_abandon(struct x86_cpu *c)
 	rmw_leave(c);
 }
 
-static void land(struct x86_cpu *c)
+/* alone: by x86_retry_alone(). */
+static void land(struct x86_cpu *c, bool alone)
 {
 	time_is(c, X86_TIME_INTERPRETER);
 	x86_abandon(c);
+	c->in_block = false;
+	if (unlikely(alone)) {
+		c->single = true;
+		return;
+	}
+	c->stats.insns += c->counts;
 	x86_deliver_exception(c);
 }
 
@@ -237,13 +269,16 @@ enum x86_exit x86_run(struct x86_cpu *c)
 
 	if (!c->blocks && !(c->blocks = block_cache_new()))
 		return X86_EXIT_SHUTDOWN;
-	if (c->jit)
+	if (c->jit || c->counts)
 		atomic_fetch_or(&c->request, REQ_JIT);
 	x86_enter_guest(c);
 	time_is(c, X86_TIME_INTERPRETER);
-	if (setjmp(c->jmp))
-		land(c); /* may come here again */
-	why = loop(c);
+	switch (setjmp(c->jmp)) { /* may come here again */
+	case 0: break;
+	case JMP_ALONE: land(c, true); break;
+	default: land(c, false); break;
+	}
+	why = c->counts ? loop(c, true) : loop(c, false);
 	x86_fp_sync(c);
 	time_is(c, X86_TIME_OUTSIDE);
 	x86_leave_guest(c);

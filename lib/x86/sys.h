@@ -95,6 +95,8 @@ uint64_t sys_tsc_base(const struct x86_system *sys);
 static inline void callback_begin(struct x86_cpu *c)
 {
 	lockstep_once(c);
+	if (unlikely(c->in_block))
+		x86_retry_alone(c);
 	x86_fp_sync(c);
 	x86_leave_guest(c);
 	c->profile.before = (uint8_t)time_is(c, X86_TIME_DEVICES);
@@ -109,6 +111,12 @@ static inline void callback_end(struct x86_cpu *c)
 static inline uint64_t host_tsc(void)
 {
 	return __builtin_ia32_rdtsc();
+}
+
+/* What the processor's TSC is an offset from. */
+static inline uint64_t tsc_source(struct x86_cpu *c)
+{
+	return unlikely(c->ops->tsc != NULL) ? c->ops->tsc(c->ctx) : host_tsc();
 }
 
 /* ---- seg.c: descriptors -------------------------------------------------------------------------- */

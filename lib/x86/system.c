@@ -69,7 +69,7 @@ struct x86_system *x86_system_new(const struct x86_ops *ops, void *sys_ctx,
 		free(sys);
 		return NULL;
 	}
-	*p = (struct sys_priv){.tsc_base = -host_tsc()};
+	*p = (struct sys_priv){.tsc_base = ops && ops->tsc ? 0 : -host_tsc()};
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->change, NULL);
 	p->dir = mem_new(1u << DIR_BITS, sizeof(*p->dir));

@@ -122,6 +122,12 @@ struct x86_ops {
 	 */
 	bool (*msr_get)(void *cpu_ctx, uint32_t msr, uint64_t *val);
 	bool (*msr_set)(void *cpu_ctx, uint32_t msr, uint64_t val);
+	/*
+	 * For machines that repeat a run exactly: what stands for the host's TSC, and the numbers of RDRAND
+	 * and RDSEED. NULL: the host's.
+	 */
+	uint64_t (*tsc)(void *cpu_ctx);
+	uint64_t (*random)(void *cpu_ctx);
 	/* A VMCALL/VMMCALL hypercall with rax, rbx, rcx, rdx, rsi as arguments; returns rax. */
 	uint64_t (*hypercall)(void *cpu_ctx, const uint64_t arg[5]);
 };
@@ -131,6 +137,7 @@ enum x86_exit {
 	X86_EXIT_HALT, /* HLT or MWAIT, and nothing to deliver: wait, then run again */
 	X86_EXIT_SHUTDOWN, /* triple fault: the processor is stopped until reset or INIT */
 	X86_EXIT_INIT,     /* INIT arrived: the processor waits for a start-up IPI */
+	X86_EXIT_COUNT,    /* as many instructions as x86_run_for() was told */
 	X86_EXIT_DIFFERENCE, /* lockstep: the log says which; the processor is stopped */
 };
 
@@ -155,6 +162,12 @@ int x86_system_lockstep(struct x86_system *sys);
 int x86_system_profile(struct x86_system *sys);
 
 /*
+ * Processors made from now on count instructions exactly, and run by x86_run_for() (count.c). 0, -EBUSY as above,
+ * or -EINVAL with lockstep.
+ */
+int x86_system_count(struct x86_system *sys);
+
+/*
  * A processor in reset state. index: 0.. (at most 255 per system). The CPUID leaves are copied;
  * MSR_IA32_TSC reads host TSC + offset, the offset common to the system until the guest writes.
  */
@@ -168,6 +181,15 @@ void x86_cpu_reset(struct x86_cpu *c);
 
 /* Runs guest instructions until one of the exits. vCPU thread. */
 enum x86_exit x86_run(struct x86_cpu *c);
+
+/*
+ * After x86_system_count(): the same, until `n` more instructions were executed (X86_EXIT_COUNT) or one of the
+ * other exits. An exception counts as an instruction, a repeated string instruction as one for each time it is begun. What
+ * callbacks bring about (an interrupt, a kick) takes effect behind the instruction that called.
+ */
+enum x86_exit x86_run_for(struct x86_cpu *c, uint64_t n);
+/* Instructions executed so far; in a callback, those before the calling one. vCPU thread. */
+uint64_t x86_count(const struct x86_cpu *c);
 
 /* Makes a running or the next x86_run() return X86_EXIT_KICK soon. Any thread, signal-safe. */
 void x86_kick(struct x86_cpu *c);
@@ -227,7 +249,7 @@ enum {
 
 struct x86_stats {
 	uint64_t
-		insns; /* guest instructions executed; with a translator: interpreted */
+		insns; /* guest instructions executed; with a translator that does not count: interpreted */
 	uint64_t blocks; /* blocks decoded */
 	uint64_t tlb_misses;
 	uint64_t tlb_misses_of[X86_TLBS];

@@ -242,7 +242,9 @@ enum {
 		1
 		<< 7, /* single step or a data breakpoint hit: #DB after the instruction */
 	REQ_CODE = 1 << 8, /* code was written: the translator looks where */
-	REQ_JIT = 1 << 9,  /* always, with a translator: blocks end in run.c */
+	REQ_JIT =
+		1
+		<< 9, /* always, with a translator or when counting: blocks end in run.c */
 };
 
 struct exc {
@@ -358,6 +360,11 @@ struct x86_cpu {
 		uint64_t since; /* TSC */
 		uint64_t ticks[X86_TIMES];
 	} profile;
+	/* count.c */
+	bool counts;         /* instructions, exactly: stats.insns then ends at 0 */
+	bool in_block;       /* one of several instructions runs: no callbacks */
+	bool single;         /* the next one runs alone */
+	uint64_t count_base; /* instructions executed - stats.insns */
 	bool irq_waits; /* run.c: an interrupt may be there when EFLAGS.IF becomes 1 */
 	bool rmw_exclusive; /* op_atomic.c: a locked access in steps has exclusivity */
 
@@ -498,6 +505,10 @@ _Noreturn void x86_raise_soft(struct x86_cpu *c, unsigned vec, bool icebp);
  * c->rip is the exception's.
  */
 void x86_abandon(struct x86_cpu *c);
+
+/* Leaves the running instruction, which has done nothing yet, and has it run alone (count.c). */
+#define JMP_ALONE 2 /* to longjmp(): no exception */
+_Noreturn void x86_retry_alone(struct x86_cpu *c);
 
 /*
  * Delivers c->exc (after x86_raise's longjmp): pushes the frame, enters the handler; contributory
@@ -779,6 +790,7 @@ struct x86_system {
 	bool translates;          /* processors have a translator */
 	bool lockstep;            /* and compare it with the interpreter */
 	bool profile;             /* they note what their time goes to */
+	bool counts;              /* they count instructions exactly */
 	size_t code_cache;        /* bytes of host code for each, at most */
 	unsigned translate_after; /* times a block is interpreted before */
 	struct vec_cache *vec;    /* of vec_cache.c: host code of vector instructions */

@@ -377,7 +377,8 @@ bool jit_run(struct x86_cpu *c, struct block *b)
 
 void jit_stats(const struct jit *j, struct x86_stats *st)
 {
-	st->insns += j->n_interp;
+	if (!j->c->counts)
+		st->insns += j->n_interp;
 	st->translated = j->n_codes;
 	st->entered = j->n_run;
 	st->single = j->n_interp;

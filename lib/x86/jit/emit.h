@@ -278,6 +278,6 @@ static inline void e_call_to(struct jit *j, struct emit *e, const uint8_t *rx)
 	e_patch(e->p - 4, j->rw + (rx - j->rx));
 }
 
-enum { CC_O, CC_NO, CC_B, CC_NB, CC_Z, CC_NZ, CC_BE, CC_NBE };
+enum { CC_O, CC_NO, CC_B, CC_NB, CC_Z, CC_NZ, CC_BE, CC_NBE, CC_NG = 14 };
 
 #endif

@@ -83,6 +83,8 @@ static bool interp(struct x86_cpu *c, struct insn *i, uint64_t rip)
 		return true;
 	}
 	last = c->cur == one + 1 ? one : c->cur;
+	if (c->counts)
+		c->stats.insns += last->idx + 1u;
 	if (!(last->flags & I_END) ||
 	    (c->end == one + 2 && !(last->flags & I_STOP))) /* it did not branch */
 		c->rip = next_rip(c, last);

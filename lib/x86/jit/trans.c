@@ -274,6 +274,7 @@ static struct jit_code *translate(struct trans *t)
 	t->e.p = start;
 	t->flags = FL_AT_MEM;
 	t->x87 = t->at_a = -1;
+	jt_count_enter(t);
 	jt_fp_check(t, 0);
 	for (unsigned n = 0; n <= t->b->n; n++) {
 		if (!put_insn(t, n))

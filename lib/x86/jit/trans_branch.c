@@ -24,6 +24,27 @@ static void put_cmp_cpu(struct trans *t, int32_t off, uint64_t v)
 	e_rm(&t->e, 8, 0x39, T_B, rm_cpu(off));
 }
 
+void jt_count_enter(struct trans *t)
+{
+	struct emit *e = &t->e;
+	uint8_t *fits;
+
+	if (!t->c->counts)
+		return;
+	e_alu_imm(e, 8, 7, rm_cpu(CPU_OFF(stats.insns)), -(int32_t)t->b->n); /* cmp */
+	fits = e_jcc(e, CC_NG);
+	e_imm(e, T_B, t->rip);
+	e_jmp_to(t->j, e, t->j->leave);
+	e_patch(fits, e->p);
+}
+
+void jt_count(struct trans *t, unsigned n)
+{
+	if (t->c->counts)
+		e_alu_imm(&t->e, 8, 0, rm_cpu(CPU_OFF(stats.insns)),
+			  t->b->insn[n].idx + 1); /* add */
+}
+
 /* Is link l's target still where it was? Then to its jump, else by the jumps whose displacements are in `out`. */
 static void put_look_again(struct trans *t, struct jit_link *l, uint8_t **out)
 {
@@ -56,6 +77,7 @@ void jt_exit(struct trans *t, uint64_t rip, unsigned n, bool solo)
 		t->failed = true;
 		return;
 	}
+	jt_count(t, n);
 	l->rip = rip;
 	l->epoch = NO_EPOCH;
 	l->from = t->code;
@@ -131,16 +153,17 @@ static void put_check_canonical(struct trans *t, unsigned n)
  * To linear address T_B. In line, the host predicts it by itself; a return is better off with the common piece,
  * as it is short.
  */
-static void put_jump_indirect(struct trans *t, bool in_line)
+static void put_jump_indirect(struct trans *t, unsigned n, bool in_line)
 {
 	struct emit *e = &t->e;
 	uint8_t *away[3];
 
+	jt_count(t, n);
 	if (in_line) {
 		away[0] = jit_put_look(t->j, e, t->code->mode, !t->m64, &away[1],
 				       &away[2]);
-		for (unsigned n = 0; n < 3; n++)
-			e_patch(away[n], e->p);
+		for (unsigned k = 0; k < 3; k++)
+			e_patch(away[k], e->p);
 	}
 	e_jmp_to(t->j, e, t->j->jump[t->code->mode][!t->m64]);
 }
@@ -167,7 +190,7 @@ static void put_target(struct trans *t, unsigned n)
 void jt_jump_ind(struct trans *t, unsigned n)
 {
 	put_target(t, n);
-	put_jump_indirect(t, true);
+	put_jump_indirect(t, n, true);
 }
 
 void jt_push_return(struct trans *t, unsigned n)
@@ -196,7 +219,7 @@ void jt_call_indirect(struct trans *t, unsigned n)
 	e_store(&t->e, 8, T_B, CPU_OFF(jit_tmp));
 	jt_push_return(t, n);
 	e_load(&t->e, 8, T_B, CPU_OFF(jit_tmp));
-	put_jump_indirect(t, true);
+	put_jump_indirect(t, n, true);
 }
 
 void jt_ret(struct trans *t, unsigned n)
@@ -209,6 +232,6 @@ void jt_ret(struct trans *t, unsigned n)
 	e_rm(e, t->word, 0x8b, T_B, a.rm);
 	put_check_canonical(t, n);
 	jt_sp_add(t, t->word + (int32_t)t->b->insn[n].imm);
-	put_jump_indirect(t, false);
+	put_jump_indirect(t, n, false);
 	jt_access_done(t, a);
 }

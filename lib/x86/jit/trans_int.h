@@ -168,6 +168,13 @@ void jt_leave(struct trans *t, unsigned n);
 
 /* ---- trans_branch.c ---- */
 
+/*
+ * When instructions are counted (x86_system_count()): at the start, leaves if the block is longer than what is left;
+ * before each way out behind instruction n, adds what was executed. No flags are in the host's.
+ */
+void jt_count_enter(struct trans *t);
+void jt_count(struct trans *t, unsigned n);
+
 /* Has the interpreter execute instruction n; flags are in c->st. */
 void jt_interp(struct trans *t, unsigned n);
 /*
