@@ -165,3 +165,27 @@ int img_open_extern(struct img *img, const char *name, const char *what,
 		*out = f;
 	return rc;
 }
+
+/* ---- names in images ---- */
+
+int img_read_backing_path(struct img *img, uint64_t off, uint32_t len, struct err *err)
+{
+	int rc = -ENOMEM;
+
+	img->has_backing = true;
+	img->backing_path = mem_new((size_t)len + 1, 1);
+	if (img->backing_path)
+		rc = file_read(img->file, img->backing_path, off, len);
+	return rc ? err_sys(err, -rc, "cannot read '%s'", img->path) : 0;
+}
+
+int img_set_text(char **to, const char *text)
+{
+	char *copy = text ? strdup(text) : NULL;
+
+	if (text && !copy)
+		return -ENOMEM;
+	free(*to);
+	*to = copy;
+	return 0;
+}

@@ -314,6 +314,11 @@ int img_open_extern(struct img *img, const char *name, const char *what,
 int extern_resolve(const char *path, const char *name, const char *what,
 		   const char *allow, char **out, struct err *err);
 
+/* img->backing_path from `len` bytes of the image's file; has_backing is set. */
+int img_read_backing_path(struct img *img, uint64_t off, uint32_t len, struct err *err);
+/* *to becomes a copy of `text` (NULL: none); what it was is freed. 0 or -ENOMEM, and *to as it was. */
+int img_set_text(char **to, const char *text);
+
 /* ---- cloning (img/io.c) ---- */
 
 /*

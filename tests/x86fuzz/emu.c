@@ -129,8 +129,7 @@ static uint64_t cb_hypercall(void *ctx, const uint64_t arg[5])
 	return ~0ull;
 }
 
-static const struct x86_ops ops = {
-	.page = cb_page,
+const struct x86_ops fz_quiet_ops = {
 	.mmio_read = cb_mmio_read,
 	.mmio_write = cb_mmio_write,
 	.pio_in = cb_in,
@@ -143,6 +142,8 @@ static const struct x86_ops ops = {
 	.msr_set = cb_msr_set,
 	.hypercall = cb_hypercall,
 };
+
+static struct x86_ops ops;
 
 /* ---- the guest's tables ------------------------------------------------------------------------ */
 
@@ -258,6 +259,8 @@ bool fz_emu_init(bool translate, bool lockstep)
 	memset(m.phys, 0, PHYS_SIZE);
 	map_all();
 	fill_tables();
+	ops = fz_quiet_ops;
+	ops.page = cb_page;
 	m.sys = x86_system_new(&ops, NULL, &logger);
 	if (m.sys && translate)
 		x86_system_translate(m.sys, 4 << 20, 1);

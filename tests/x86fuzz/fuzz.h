@@ -142,6 +142,8 @@ void fz_native_skip(void);
 /* ---- emu.c ------------------------------------------------------------------------------------- */
 
 /* translate: by the translator, from the first execution on. */
+extern const struct x86_ops
+	fz_quiet_ops; /* of a computer without devices; .page is for others to set */
 bool fz_emu_init(bool translate, bool lockstep);
 uint8_t *fz_emu_mem(unsigned region);
 /* Memory of `region` was changed from outside. */

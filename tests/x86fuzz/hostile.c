@@ -63,50 +63,10 @@ static uint64_t cb_read(void *ctx, uint64_t gpa, unsigned size)
 	return gpa * 0x9e3779b97f4a7c15 >> size;
 }
 
-static void cb_write(void *ctx, uint64_t gpa, unsigned size, uint64_t val)
-{
-	(void)ctx;
-	(void)gpa;
-	(void)size;
-	(void)val;
-}
-
 static uint32_t cb_in(void *ctx, uint16_t port, unsigned size)
 {
 	(void)ctx;
 	return port * 0x9e3779b1u >> size;
-}
-
-static void cb_out(void *ctx, uint16_t port, unsigned size, uint32_t val)
-{
-	(void)ctx;
-	(void)port;
-	(void)size;
-	(void)val;
-}
-
-static int cb_irq_take(void *ctx)
-{
-	(void)ctx;
-	return -1;
-}
-
-static bool cb_irq_ready(void *ctx)
-{
-	(void)ctx;
-	return false;
-}
-
-static uint64_t cb_cr8_get(void *ctx)
-{
-	(void)ctx;
-	return 0;
-}
-
-static void cb_cr8_set(void *ctx, uint64_t v)
-{
-	(void)ctx;
-	(void)v;
 }
 
 static bool cb_msr_get(void *ctx, uint32_t msr, uint64_t *v)
@@ -129,20 +89,18 @@ static uint64_t cb_hypercall(void *ctx, const uint64_t arg[5])
 	return arg[0];
 }
 
-static const struct x86_ops ops = {
-	.page = cb_page,
-	.mmio_read = cb_read,
-	.mmio_write = cb_write,
-	.pio_in = cb_in,
-	.pio_out = cb_out,
-	.irq_take = cb_irq_take,
-	.irq_ready = cb_irq_ready,
-	.cr8_get = cb_cr8_get,
-	.cr8_set = cb_cr8_set,
-	.msr_get = cb_msr_get,
-	.msr_set = cb_msr_set,
-	.hypercall = cb_hypercall,
-};
+static struct x86_ops ops;
+
+static void ops_set(void)
+{
+	ops = fz_quiet_ops;
+	ops.page = cb_page;
+	ops.mmio_read = cb_read;
+	ops.pio_in = cb_in;
+	ops.msr_get = cb_msr_get;
+	ops.msr_set = cb_msr_set;
+	ops.hypercall = cb_hypercall;
+}
 
 static bool make_memory(void)
 {
@@ -194,6 +152,7 @@ static bool make_machine(bool translate)
 	size_t n = x86_cpuid_supported(leaves, 128);
 	struct err err;
 
+	ops_set();
 	h.sys = x86_system_new(&ops, NULL, NULL);
 	if (!make_memory() || !h.sys)
 		return false;

@@ -94,7 +94,6 @@ static int take_backing(struct qcow1 *q, struct err *err)
 	uint64_t off = be64_get(q->h.backing_off);
 	uint32_t len = be32_get(q->h.backing_len);
 	struct img *img = q->img;
-	int rc;
 
 	if (!off)
 		return 0;
@@ -103,11 +102,7 @@ static int take_backing(struct qcow1 *q, struct err *err)
 			       "'%s' is damaged: its backing file's name has %u bytes "
 			       "at %llu",
 			       img->path, len, (unsigned long long)off);
-	img->has_backing = true;
-	img->backing_path = mem_new(len + 1, 1);
-	rc = img->backing_path ? file_read(img->file, img->backing_path, off, len)
-			       : -ENOMEM;
-	return rc ? err_sys(err, -rc, "cannot read '%s'", img->path) : 0;
+	return img_read_backing_path(img, off, len, err);
 }
 
 static int qcow1_open(struct img *img, struct err *err)

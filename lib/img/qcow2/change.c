@@ -425,17 +425,6 @@ int qcow2_amend(struct img *img, const struct img_option *o, unsigned n,
 
 /* ---- backing file ---- */
 
-static int set_text(char **to, const char *text)
-{
-	char *copy = text ? strdup(text) : NULL;
-
-	if (text && !copy)
-		return -ENOMEM;
-	free(*to);
-	*to = copy;
-	return 0;
-}
-
 int qcow2_set_backing(struct img *img, const char *path, const char *format,
 		      struct err *err)
 {
@@ -456,15 +445,15 @@ int qcow2_set_backing(struct img *img, const char *path, const char *format,
 	rc = head_load(q, &h, err);
 	if (rc)
 		return rc;
-	if (set_text(&h.backing, path) ||
+	if (img_set_text(&h.backing, path) ||
 	    head_set_ext(&h, EXT_BACKING_FORMAT, path ? format : NULL,
 			 path && format ? (uint32_t)strlen(format) : 0))
 		rc = err_set(err, ENOMEM, "no memory to change '%s'", img->path);
 	if (!rc)
 		rc = head_write(q, &h, err);
 	head_fini(&h);
-	if (!rc && (set_text(&img->backing_path, path) ||
-		    set_text(&img->backing_format, path ? format : NULL)))
+	if (!rc && (img_set_text(&img->backing_path, path) ||
+		    img_set_text(&img->backing_format, path ? format : NULL)))
 		rc = err_set(err, ENOMEM, "no memory to change '%s'", img->path);
 	if (!rc)
 		img->has_backing = path != NULL;

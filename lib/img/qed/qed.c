@@ -88,14 +88,12 @@ static int take_backing(struct qed *q, struct err *err)
 			       "'%s' is damaged: its backing file's name has %u bytes "
 			       "at %u",
 			       img->path, len, off);
-	img->has_backing = true;
-	img->backing_path = mem_new(len + 1, 1);
-	if (!img->backing_path)
-		return err_set(err, ENOMEM, "no memory to open '%s'", img->path);
-	rc = file_read(img->file, img->backing_path, off, len);
-	if (features & QED_RAW_BACKING)
-		img->backing_format = strdup("raw");
-	return rc ? err_sys(err, -rc, "cannot read '%s'", img->path) : 0;
+	rc = img_read_backing_path(img, off, len, err);
+	/* Without the format it would be guessed. */
+	if (!rc && features & QED_RAW_BACKING &&
+	    img_set_text(&img->backing_format, "raw"))
+		rc = err_set(err, ENOMEM, "no memory to open '%s'", img->path);
+	return rc;
 }
 
 static int qed_open(struct img *img, struct err *err)

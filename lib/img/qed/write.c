@@ -300,17 +300,6 @@ int qed_resize(struct img *img, uint64_t size, enum img_prealloc prealloc,
 	return rc ? err_sys(err, -rc, "cannot resize '%s'", img->path) : 0;
 }
 
-static int set_text(char **to, const char *text)
-{
-	char *copy = text ? strdup(text) : NULL;
-
-	if (text && !copy)
-		return -ENOMEM;
-	free(*to);
-	*to = copy;
-	return 0;
-}
-
 int qed_set_backing(struct img *img, const char *path, const char *format,
 		    struct err *err)
 {
@@ -338,9 +327,9 @@ int qed_set_backing(struct img *img, const char *path, const char *format,
 		q->h = old;
 		return err_sys(err, -rc, "cannot write '%s'", img->path);
 	}
-	if (set_text(&img->backing_path, path) ||
-	    set_text(&img->backing_format,
-		     path && format && !strcmp(format, "raw") ? format : NULL))
+	if (img_set_text(&img->backing_path, path) ||
+	    img_set_text(&img->backing_format,
+			 path && format && !strcmp(format, "raw") ? format : NULL))
 		return err_set(err, ENOMEM, "no memory to change '%s'", img->path);
 	img->has_backing = path != NULL;
 	return 0;

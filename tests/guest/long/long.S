@@ -52,7 +52,7 @@ _start:
 	jmp 3b
 
 	.altmacro
-	.macro stub n
+	.macro trap_entry n
 	.balign 16
 	.if \n == 8 || (\n >= 10 && \n <= 14) || \n == 17
 	.else
@@ -63,11 +63,11 @@ _start:
 	.endm
 
 	.balign 16
-	.global stubs
-stubs:
+	.global trap_entries
+trap_entries:
 	.set n, 0
 	.rept 256
-	stub %n
+	trap_entry %n
 	.set n, n + 1
 	.endr
 

@@ -14,7 +14,7 @@ u8 user_stack[4096] __attribute__((aligned(4096)));
 u8 trap_stack[8192] __attribute__((aligned(4096)));
 u8 ist_stack[4096] __attribute__((aligned(4096)));
 
-extern u8 stubs[];
+extern u8 trap_entries[];
 extern u64 catch_rsp;
 extern u8 idtr[];
 void catch_resume(void) __attribute__((noreturn));
@@ -164,7 +164,7 @@ void idt_set(u32 vec, u32 sel, const void *to, u32 attr, u32 ist)
 void idt_reset(void)
 {
 	for (u32 n = 0; n < 256; n++)
-		idt_set(n, SEL_CODE, stubs + 16 * n, n == DONE || n == BP ? 0xee : 0x8e,
+		idt_set(n, SEL_CODE, trap_entries + 16 * n, n == DONE || n == BP ? 0xee : 0x8e,
 			0);
 }
 

@@ -4,7 +4,7 @@
 #define V             0x60
 #define ERR(vec, ext) ((vec)*8 + 2 + (ext))
 
-extern u8 stubs[];
+extern u8 trap_entries[];
 
 FAULTS(int_fault, "", "int $0x60")
 TRAPS(int_trap, "", "int $0x60")
@@ -36,32 +36,32 @@ static void gates(void)
 	idt[V].lo = 0;
 	expect("INT through an empty gate is #GP(vector)", catch (int_fault), GP,
 	       ERR(V, 0));
-	idt_set(V, SEL_CODE, stubs + 16 * V, 0x0e, 0);
+	idt_set(V, SEL_CODE, trap_entries + 16 * V, 0x0e, 0);
 	expect("a gate not present is #NP(vector)", catch (int_fault), NP, ERR(V, 0));
-	idt_set(V, SEL_CODE, stubs + 16 * V, 0x86, 0);
+	idt_set(V, SEL_CODE, trap_entries + 16 * V, 0x86, 0);
 	expect("a 16-bit gate is #GP(vector)", catch (int_fault), GP, ERR(V, 0));
-	idt_set(V, SEL_CODE, stubs + 16 * V, 0x85, 0);
+	idt_set(V, SEL_CODE, trap_entries + 16 * V, 0x85, 0);
 	expect("a task gate is #GP(vector)", catch (int_fault), GP, ERR(V, 0));
-	idt_set(V, 0, stubs + 16 * V, 0x8e, 0);
+	idt_set(V, 0, trap_entries + 16 * V, 0x8e, 0);
 	expect("a null selector is #GP(0)", catch (int_fault), GP, 0);
-	idt_set(V, SEL_CODE32, stubs + 16 * V, 0x8e, 0);
+	idt_set(V, SEL_CODE32, trap_entries + 16 * V, 0x8e, 0);
 	expect("32-bit code is #GP(sel)", catch (int_fault), GP, SEL_CODE32);
-	idt_set(V, SEL_CODE3, stubs + 16 * V, 0x8e, 0);
+	idt_set(V, SEL_CODE3, trap_entries + 16 * V, 0x8e, 0);
 	expect("code of privilege 3 is #GP(sel)", catch (int_fault), GP,
 	       SEL_CODE3 & ~3);
 	idt_set(V, SEL_CODE, (void *)0x800000000000, 0x8e, 0);
 	expect("a handler in the hole is #GP(0)", catch (int_fault), GP, 0);
-	idt_set(V, SEL_CODE, stubs + 16 * V, 0x8e, 2);
+	idt_set(V, SEL_CODE, trap_entries + 16 * V, 0x8e, 2);
 	tss.ist[1] = 0x800000000000;
 	expect("a stack in the hole is #SS(0)", catch (int_fault), SS, 0);
 	tss.ist[1] = 0;
 	idt_reset();
-	idt_set(UD, SEL_CODE, stubs + 16 * UD, 0x0e, 0);
+	idt_set(UD, SEL_CODE, trap_entries + 16 * UD, 0x0e, 0);
 	expect("#UD through a gate not present is #NP with EXT", catch (ud2), NP,
 	       ERR(UD, 1));
 	idt_reset();
-	idt_set(GP, SEL_CODE, stubs + 16 * GP, 0x0e, 0);
-	idt_set(DF, SEL_CODE, stubs + 16 * DF, 0x8e, 1);
+	idt_set(GP, SEL_CODE, trap_entries + 16 * GP, 0x0e, 0);
+	idt_set(DF, SEL_CODE, trap_entries + 16 * DF, 0x8e, 1);
 	fault_at = 0;
 	check_eq("#GP through a gate not present is #DF", catch (store_hole), DF);
 	check_eq("on the stack of its IST",

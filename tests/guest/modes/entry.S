@@ -31,7 +31,7 @@ _start:
 	.altmacro
 /* ---- traps -------------------------------------------------------------------------------- */
 
-	.macro stub n
+	.macro trap_entry n
 	.balign 16
 	.if \n == 8 || (\n >= 10 && \n <= 14) || \n == 17
 	.else
@@ -42,11 +42,11 @@ _start:
 	.endm
 
 	.balign 16
-	.global stubs
-stubs:
+	.global trap_entries
+trap_entries:
 	.set n, 0
 	.rept 256
-	stub %n
+	trap_entry %n
 	.set n, n + 1
 	.endr
 

@@ -14,7 +14,7 @@ u8 scratch[8192] __attribute__((aligned(4096)));
 unsigned multiboot_info = 1; /* set before anything else: not in .bss */
 u8 user_stack[4096] __attribute__((aligned(4096)));
 
-extern u8 stubs[], trap_stack_top[];
+extern u8 trap_entries[], trap_stack_top[];
 extern u32 catch_esp;
 void catch_resume(void) __attribute__((noreturn));
 void trap_entry(struct trap *t);
@@ -189,7 +189,7 @@ u8 gdt_access(u32 sel)
 void idt_reset(void)
 {
 	for (u32 n = 0; n < 256; n++)
-		idt[n] = gate_desc(SEL_CODE, (u32)stubs + 16 * n,
+		idt[n] = gate_desc(SEL_CODE, (u32)trap_entries + 16 * n,
 				   n == DONE || n == BP || n == OF ? 0xee : 0x8e);
 }
 

@@ -27,7 +27,7 @@ FAULTS(cs_gp, "", "movl %%eax, %%cs:scratch")
 
 u32 bounds[2] = {1, 4};
 
-extern u8 stubs[];
+extern u8 trap_entries[];
 
 void handler32(void);
 void handler16(void);
@@ -62,20 +62,20 @@ static void gates(void)
 	idt[V] = 0;
 	expect("INT through an empty gate is #GP(vector)", catch (int_v_fault), GP,
 	       ERR(V, 0));
-	idt[V] = gate_desc(SEL_CODE, (u32)stubs, 0x0e);
+	idt[V] = gate_desc(SEL_CODE, (u32)trap_entries, 0x0e);
 	expect("INT through a gate not present is #NP(vector)", catch (int_v_fault), NP,
 	       ERR(V, 0));
-	idt[V] = gate_desc(0, (u32)stubs, 0x8e);
+	idt[V] = gate_desc(0, (u32)trap_entries, 0x8e);
 	expect("INT to a null selector is #GP(0)", catch (int_v_fault), GP, 0);
-	idt[V] = gate_desc(SEL_DATA, (u32)stubs, 0x8e);
+	idt[V] = gate_desc(SEL_DATA, (u32)trap_entries, 0x8e);
 	expect("INT to data is #GP(sel)", catch (int_v_fault), GP, SEL_DATA);
-	idt[V] = gate_desc(SEL_LIMIT, (u32)stubs, 0x8e);
+	idt[V] = gate_desc(SEL_LIMIT, (u32)trap_entries, 0x8e);
 	expect("INT beyond the GDT is #GP(sel)", catch (int_v_fault), GP, SEL_LIMIT);
-	idt[V] = gate_desc(SEL_CODE3, (u32)stubs, 0x8e);
+	idt[V] = gate_desc(SEL_CODE3, (u32)trap_entries, 0x8e);
 	expect("INT to privilege 3 is #GP(sel)", catch (int_v_fault), GP,
 	       SEL_CODE3 & ~3);
 	gdt_set(SEL_FREE, seg_desc(0, 0xfffff, 0xc1b));
-	idt[V] = gate_desc(SEL_FREE, (u32)stubs, 0x8e);
+	idt[V] = gate_desc(SEL_FREE, (u32)trap_entries, 0x8e);
 	expect("INT to code not present is #NP(sel)", catch (int_v_fault), NP,
 	       SEL_FREE);
 	gdt_set(SEL_FREE, seg_desc(0, 0xfff, 0x49b));
@@ -148,19 +148,19 @@ static void exceptions(void)
 /* Faults while a fault is delivered. */
 static void double_faults(void)
 {
-	idt[UD] = gate_desc(SEL_CODE, (u32)stubs, 0x0e);
+	idt[UD] = gate_desc(SEL_CODE, (u32)trap_entries, 0x0e);
 	expect("#UD through a gate not present is #NP with EXT", catch (ud2), NP,
 	       ERR(UD, 1));
-	idt[UD] = gate_desc(SEL_DATA, (u32)stubs, 0x8e);
+	idt[UD] = gate_desc(SEL_DATA, (u32)trap_entries, 0x8e);
 	expect("#UD to data is #GP(sel) with EXT", catch (ud2), GP, SEL_DATA + 1);
 	idt_reset();
-	idt[GP] = gate_desc(SEL_CODE, (u32)stubs, 0x0e);
+	idt[GP] = gate_desc(SEL_CODE, (u32)trap_entries, 0x0e);
 	expect("#GP through a gate not present is #DF(0)", catch (cs_gp), DF, 0);
 	idt_reset();
-	idt[DE] = gate_desc(SEL_CODE, (u32)stubs, 0x0e);
+	idt[DE] = gate_desc(SEL_CODE, (u32)trap_entries, 0x0e);
 	expect("#DE through a gate not present is #DF(0)", catch (divide), DF, 0);
 	idt_reset();
-	idt[BP] = gate_desc(SEL_CODE, (u32)stubs, 0x6e);
+	idt[BP] = gate_desc(SEL_CODE, (u32)trap_entries, 0x6e);
 	fault_at = 0;
 	catch (int3);
 	check_eq("INT3 through a gate not present is #NP", trap.vec, NP);

@@ -109,12 +109,12 @@ static void unreal(void)
 void test_real(void)
 {
 	u32 *ivt = (u32 *)0;
-	u32 stubs = BASE + (u32)(real_stubs - real_start);
+	u32 trap_entries = BASE + (u32)(real_stubs - real_start);
 
 	for (u32 n = 0; n < (u32)(real_end - real_start); n++)
 		((u8 *)BASE)[n] = real_start[n];
 	for (u32 n = 0; n < 256; n++)
-		ivt[n] = stubs + n * 8;
+		ivt[n] = trap_entries + n * 8;
 	((u16 *)0x7600)[0] = 1; /* for BOUND */
 	((u16 *)0x7600)[1] = 4;
 	interrupts();

@@ -3,7 +3,7 @@
 
 #define S SEL_FREE
 
-extern u8 stubs[];
+extern u8 trap_entries[];
 u32 task_count, task_err;
 static u8 task_stack[2048] __attribute__((aligned(16)));
 
