@@ -10,8 +10,8 @@
  * A block that meets a device, the time or a random number is not repeated: the interpreter did it, and
  * that is that. Requests of others wait until the block is done.
  *
- * Status flags that nobody reads may differ. So they are not compared: the next block's translation
- * begins with what this one's left, while the interpreter goes on with its own.
+ * Behind a block, status flags that nobody reads may differ. So they are compared where it raised an exception
+ * only: the next block's translation begins with what this one's left, while the interpreter goes on with its own.
  */
 #include "x86/jit/lockstep_int.h"
 
@@ -362,7 +362,7 @@ static bool agree(const struct lockstep *ls)
 	size_t at = 0;
 
 	for (unsigned n = 0; n < ARRAY_LEN(ls_spans); n++) {
-		if (ls_spans[n].off != offsetof(struct x86_cpu, st) &&
+		if ((ls_spans[n].off != offsetof(struct x86_cpu, st) || a->raised) &&
 		    memcmp(a->bytes + at, b->bytes + at, ls_spans[n].len) != 0)
 			return false;
 		at += ls_spans[n].len;
