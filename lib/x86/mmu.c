@@ -19,8 +19,7 @@ static void entry_clear(struct tlb_entry *t)
 	t->va = TLB_NONE;
 }
 
-/* Rights may be lost: the translator's are. */
-static void forget_sites(struct x86_cpu *c)
+void tlb_forget_sites(struct x86_cpu *c)
 {
 	c->jit_stale = true;
 	if (!c->jit_sites_known)
@@ -36,7 +35,7 @@ static void forget_sites(struct x86_cpu *c)
 static void flush_kind(struct x86_cpu *c, unsigned kind)
 {
 	lockstep_unmap(c);
-	forget_sites(c);
+	tlb_forget_sites(c);
 	c->jit_epoch++;
 	for (unsigned m = 0; m < MMU_MODES; m++) {
 		for (unsigned n = 0; n < TLB_SIZE / 64; n++) {
@@ -88,7 +87,7 @@ void tlb_flush_page(struct x86_cpu *c, uint64_t va)
 	unsigned half = va >> 63;
 
 	lockstep_unmap(c);
-	forget_sites(c);
+	tlb_forget_sites(c);
 	c->jit_epoch++;
 	va &= PAGE_MASK;
 	for (unsigned m = 0; m < MMU_MODES; m++) {
@@ -103,7 +102,7 @@ void tlb_flush_page(struct x86_cpu *c, uint64_t va)
 
 void tlb_protect_code(struct x86_cpu *c, uint64_t gpa)
 {
-	forget_sites(c);
+	tlb_forget_sites(c);
 	gpa &= PAGE_MASK;
 	for (unsigned m = 0; m < MMU_MODES; m++) {
 		for (unsigned n = 0; n < TLB_SIZE / 64; n++) {
@@ -173,7 +172,7 @@ void tlb_write_tag(struct x86_cpu *c, struct tlb_entry *t, bool give)
 	enum mmu_mode mode = (enum mmu_mode)((t - c->tlbs[0]) / TLB_SIZE);
 
 	if (!give)
-		forget_sites(c);
+		tlb_forget_sites(c);
 	t->tag_write = TLB_NONE;
 	if (give && t->va != TLB_NONE && mode != MMU_USER_AC &&
 	    !(c->dr_watch & 15 && is_watched(c, t->va)) && is_plain_ram(c, t))

@@ -576,6 +576,8 @@ void tlb_flush_nonglobal(struct x86_cpu *c);
 void tlb_flush_page(struct x86_cpu *c, uint64_t va);
 /* Gives t the write tag that its page may have, or takes it away. (lockstep) */
 void tlb_write_tag(struct x86_cpu *c, struct tlb_entry *t, bool give);
+/* No access of translated code knows its page any more: rights were lost, or the places of the sites were given anew. */
+void tlb_forget_sites(struct x86_cpu *c);
 /* Takes the write tags away from the translations of guest-physical page `gpa`. */
 void tlb_protect_code(struct x86_cpu *c, uint64_t gpa);
 

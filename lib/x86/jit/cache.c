@@ -301,6 +301,7 @@ void jit_flush(struct jit *j)
 	j->link = NULL;
 	j->used = j->fixed;
 	j->n_sites = 0;
+	tlb_forget_sites(j->c);
 	arena_recycle(j);
 	j->n_flushes++;
 	j->flush_ticks = max_u64(j->flush_ticks, __builtin_ia32_rdtsc() - start);

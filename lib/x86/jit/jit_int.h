@@ -24,13 +24,12 @@
 
 /* A jump from one translation to another. */
 struct jit_link {
-	uint64_t
-		epoch; /* to another page: while jit_epoch is this, the target is there */
-	uint64_t rip;  /* of the target */
-	uint8_t *rel;  /* the jump's displacement, in the writable mapping */
-	uint8_t *gpa;  /* the number to compare the TLB with; NULL: same page */
-	uint8_t *away; /* where the jump goes when the target is not known */
-	bool solo;     /* to a translation without groups (trans_mem.c) */
+	uint64_t epoch; /* to another page: while jit_epoch is this, rip is there */
+	uint64_t rip;   /* of the target */
+	uint8_t *rel;   /* the jump's displacement, in the writable mapping */
+	uint8_t *gpa;   /* the number to compare the TLB with; NULL: same page */
+	uint8_t *away;  /* where the jump goes when the target is not known */
+	bool solo;      /* to a translation without groups (trans_mem.c) */
 	struct jit_code *from;
 	struct jit_code *to;      /* NULL: not linked */
 	struct jit_link *next_in; /* of those with the same target */
@@ -59,8 +58,8 @@ struct jit_page {
 	struct jit_page *next, *next_hash;
 };
 
-#define JIT_TARGETS \
-	1024 /* pairs of targets of indirect jumps, for each mode and code size */
+/* Pairs of targets of indirect jumps, for each mode and code size. */
+#define JIT_TARGETS 1024
 
 /* What an indirect jump to `rip` leads to: at once while jit_epoch is `epoch`, else if the page is at gpa. */
 struct jit_target {

@@ -37,8 +37,8 @@ struct side {
 	uint16_t site, size;
 	uint8_t reg; /* host's: of `size` bytes at [reg + off] */
 	int32_t off;
-	bool write,
-		solo; /* solo: when that fails, SIDE_SOLO, else SIDE_INTERP back to `done` */
+	bool write;
+	bool solo; /* when that fails, SIDE_SOLO, else SIDE_INTERP back to `done` */
 	uint8_t *done;
 };
 
@@ -52,8 +52,8 @@ struct group {
 	uint8_t first, last; /* instructions */
 	uint8_t n;           /* accesses */
 	bool write;
-	uint8_t align,
-		rest; /* address bits `align` of some are those of displacement `rest` */
+	uint8_t align; /* address bits of some are those of displacement `rest` */
+	uint8_t rest;
 	int32_t lo, hi; /* from where the base points at the first access */
 };
 

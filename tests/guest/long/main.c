@@ -164,8 +164,8 @@ void idt_set(u32 vec, u32 sel, const void *to, u32 attr, u32 ist)
 void idt_reset(void)
 {
 	for (u32 n = 0; n < 256; n++)
-		idt_set(n, SEL_CODE, trap_entries + 16 * n, n == DONE || n == BP ? 0xee : 0x8e,
-			0);
+		idt_set(n, SEL_CODE, trap_entries + 16 * n,
+			n == DONE || n == BP ? 0xee : 0x8e, 0);
 }
 
 static void enter(void)
