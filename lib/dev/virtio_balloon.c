@@ -67,7 +67,7 @@ static void drop(struct virtio_balloon *b, uint64_t gpa, uint64_t len)
 		uintptr_t to = align_down(p + iov[i].iov_len, HOST_ALIGN);
 
 		if (from < to)
-			madvise((void *)from, to - from, MADV_REMOVE);
+			madvise((void *)from, to - from, MADV_DONTNEED);
 	}
 	dma_written(ram, gpa, len);
 }

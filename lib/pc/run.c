@@ -270,7 +270,6 @@ struct pc *pc_new(struct err *err)
 	pthread_cond_init(&pc->park_cond, NULL);
 	bus_init(&pc->pio, "I/O port", 0x10000, &pc->lock);
 	bus_init(&pc->mmio, "memory", 1ull << 52, &pc->lock);
-	pc->ram.fd = -1;
 	pc->ask_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	pc->loop = loop_new(&pc->lock, err);
 	if (!pc->loop || pc->ask_fd < 0 ||

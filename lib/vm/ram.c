@@ -10,31 +10,41 @@
 #include "base/bits.h"
 
 #define PAGE 4096ull
+#define HUGE (2ull << 20)
+
+/* A place for `size` bytes at a multiple of a huge page; MAP_FAILED. */
+static uint8_t *map_memory(uint64_t size)
+{
+	uint8_t *all = mmap(NULL, size + HUGE, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint8_t *p;
+
+	if (all == MAP_FAILED)
+		return all;
+	p = (uint8_t *)align_up((uintptr_t)all, HUGE);
+	if (p > all)
+		munmap(all, (size_t)(p - all));
+	munmap(p + size, (size_t)(all + HUGE - p));
+	madvise(p, size, MADV_HUGEPAGE);
+	madvise(p, size, MADV_DONTDUMP);
+	return p;
+}
 
 int ram_init(struct ram *ram, uint64_t size, struct err *err)
 {
-	*ram = (struct ram){.fd = -1};
+	*ram = (struct ram){0};
 	if (!size || size % PAGE || size > BIT(46))
 		return err_set(err, EINVAL,
 			       "memory of %" PRIu64 " bytes is not possible", size);
-	ram->fd = memfd_create("guest-ram", MFD_CLOEXEC);
-	if (ram->fd < 0 || ftruncate(ram->fd, (off_t)size) < 0)
-		goto fail;
-	ram->base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
-			 ram->fd, 0);
+	ram->base = map_memory(size);
 	if (ram->base == MAP_FAILED) {
 		ram->base = NULL;
-		goto fail;
+		return err_sys(err, errno,
+			       "cannot get %" PRIu64 " MiB of memory for the guest",
+			       size >> 20);
 	}
 	ram->ram_size = size;
-	madvise(ram->base, size, MADV_HUGEPAGE); /* where shmem allows it */
-	madvise(ram->base, size, MADV_DONTDUMP);
 	return 0;
-fail:
-	err_sys(err, errno, "cannot get %" PRIu64 " MiB of memory for the guest",
-		size >> 20);
-	ram_fini(ram);
-	return err ? -err->code : -ENOMEM;
 }
 
 void ram_fini(struct ram *ram)
@@ -44,9 +54,7 @@ void ram_fini(struct ram *ram)
 			free(ram->region[i].host);
 	if (ram->base)
 		munmap(ram->base, ram->ram_size);
-	if (ram->fd >= 0)
-		close(ram->fd);
-	*ram = (struct ram){.fd = -1};
+	*ram = (struct ram){0};
 }
 
 static int region_add(struct ram *ram, const struct ram_region *r, struct err *err)

@@ -1,6 +1,7 @@
 /*
- * vm/ram.h - guest-physical memory that is host memory: RAM (one shared memfd) and ROM, as one
- * sorted table of regions. It serves KVM's slots, the emulator's TLB fill and device DMA alike.
+ * vm/ram.h - guest-physical memory that is host memory: RAM (one private mapping: to such the kernel
+ * gives huge pages, to a memfd by default not) and ROM, as one sorted table of regions. It serves
+ * KVM's slots, the emulator's TLB fill and device DMA alike.
  * The table is built before the vCPUs start and does not change after; lookups: any thread.
  */
 #ifndef VM_RAM_H
@@ -26,9 +27,8 @@ struct ram {
 	struct ram_region region[RAM_MAX_REGIONS]; /* sorted by gpa, disjoint */
 	unsigned n_regions;
 	uint64_t ram_size; /* bytes of RAM_RAM */
-	int fd;            /* the memfd behind RAM, -1 before ram_init() */
-	uint8_t *base;     /* its mapping */
-	uint64_t used;     /* bytes of it given to regions */
+	uint8_t *base;
+	uint64_t used; /* bytes of it given to regions */
 	/* Called after a device wrote guest memory: the emulator drops decoded code. May be NULL. */
 	void (*written)(void *ctx, uint64_t gpa, uint64_t len);
 	void *written_ctx;

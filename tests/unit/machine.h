@@ -208,7 +208,6 @@ static inline void machine_init(struct machine *m)
 	pthread_mutex_init(&m->lock, &attr);
 	bus_init(&m->pio, "I/O port", 0x10000, &m->lock);
 	bus_init(&m->mmio, "memory", 1ull << 52, &m->lock);
-	m->ram.fd = -1;
 	m->loop.now = NS_PER_SEC; /* devices may look back */
 	m->env = (struct vm_env){.lock = &m->lock,
 				 .pio = &m->pio,

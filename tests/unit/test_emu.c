@@ -245,7 +245,6 @@ static int setup(void **state)
 	clock_pause(f->loop);
 	bus_init(&f->pio, "I/O port", 0x10000, &f->lock);
 	bus_init(&f->mmio, "memory", 1ull << 52, &f->lock);
-	f->ram.fd = -1;
 	assert_int_equal(ram_init(&f->ram, RAM_SIZE, NULL), 0);
 	assert_int_equal(ram_add(&f->ram, 0, RAM_SIZE, NULL), 0);
 	f->io = (struct io_range){.ops = &told_ops, .dev = f, .name = "told"};
