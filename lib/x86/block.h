@@ -100,7 +100,7 @@ static inline struct block_slot *block_slot(struct block_cache *bc, uint64_t key
  */
 static inline struct block *block_lookup(struct x86_cpu *c, uint64_t rip, unsigned mode)
 {
-	const struct tlb_entry *t = tlb_at(c, rip);
+	const struct tlb_entry *t = tlb_at(c, rip, false);
 	struct block_slot *s;
 	uint64_t key;
 

@@ -247,7 +247,7 @@ struct x86_cpu *x86_cpu_new(struct x86_system *sys, unsigned index, void *cpu_ct
 		return NULL;
 	}
 	for (unsigned m = 0; m < MMU_MODES; m++) {
-		for (unsigned n = 0; n < TLB_SIZE; n++) {
+		for (unsigned n = 0; n < TLB_SLOTS; n++) {
 			struct tlb_entry *t = &c->tlbs[m][n];
 
 			t->tag_read = t->tag_write = t->tag_exec = TLB_NONE;

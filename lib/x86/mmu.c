@@ -38,7 +38,7 @@ static void flush_kind(struct x86_cpu *c, unsigned kind)
 	tlb_forget_sites(c);
 	c->jit_epoch++;
 	for (unsigned m = 0; m < MMU_MODES; m++) {
-		for (unsigned n = 0; n < TLB_SIZE / 64; n++) {
+		for (unsigned n = 0; n < TLB_SLOTS / 64; n++) {
 			uint64_t used = c->tlb_used[m][kind][n];
 
 			c->tlb_used[m][kind][n] = 0;
@@ -68,7 +68,7 @@ void tlb_flush_all(struct x86_cpu *c)
 static void flush_large(struct x86_cpu *c, uint64_t va)
 {
 	for (unsigned m = 0; m < MMU_MODES; m++) {
-		for (unsigned n = 0; n < TLB_SIZE / 64; n++) {
+		for (unsigned n = 0; n < TLB_SLOTS / 64; n++) {
 			uint64_t used = c->tlb_used[m][0][n] | c->tlb_used[m][1][n];
 
 			for (; used; used &= used - 1) {
@@ -91,10 +91,12 @@ void tlb_flush_page(struct x86_cpu *c, uint64_t va)
 	c->jit_epoch++;
 	va &= PAGE_MASK;
 	for (unsigned m = 0; m < MMU_MODES; m++) {
-		struct tlb_entry *t = &c->tlbs[m][(va >> 12) & (TLB_SIZE - 1)];
+		for (unsigned write = 0; write < 2; write++) {
+			struct tlb_entry *t = &c->tlbs[m][tlb_slot(va, write)];
 
-		if (t->va == va)
-			entry_clear(t);
+			if (t->va == va)
+				entry_clear(t);
+		}
 	}
 	if (va >= c->tlb_large[half][0] && va <= c->tlb_large[half][1])
 		flush_large(c, va);
@@ -105,7 +107,7 @@ void tlb_protect_code(struct x86_cpu *c, uint64_t gpa)
 	tlb_forget_sites(c);
 	gpa &= PAGE_MASK;
 	for (unsigned m = 0; m < MMU_MODES; m++) {
-		for (unsigned n = 0; n < TLB_SIZE / 64; n++) {
+		for (unsigned n = 0; n < TLB_SLOTS / 64; n++) {
 			uint64_t used = c->tlb_used[m][0][n] | c->tlb_used[m][1][n];
 
 			for (; used; used &= used - 1) {
@@ -169,7 +171,7 @@ static void set_tags(struct x86_cpu *c, enum mmu_mode mode, struct tlb_entry *t)
 
 void tlb_write_tag(struct x86_cpu *c, struct tlb_entry *t, bool give)
 {
-	enum mmu_mode mode = (enum mmu_mode)((t - c->tlbs[0]) / TLB_SIZE);
+	enum mmu_mode mode = (enum mmu_mode)((t - c->tlbs[0]) / TLB_SLOTS);
 
 	if (!give)
 		tlb_forget_sites(c);
@@ -184,11 +186,17 @@ static _Noreturn void page_fault(struct x86_cpu *c, uint64_t va, uint32_t code)
 	x86_raise_pf(c, va, code);
 }
 
-/* Translates the page of va and enters it. Raises #PF. */
+static void note_used(struct x86_cpu *c, enum mmu_mode mode, unsigned at, bool global)
+{
+	c->tlb_used[mode][global][at / 64] |= 1ull << (at & 63);
+	c->tlb_used[mode][!global][at / 64] &= ~(1ull << (at & 63));
+}
+
+/* Translates the page of va and enters it, for other accesses, too, where there is room. Raises #PF. */
 static struct tlb_entry *fill(struct x86_cpu *c, enum mmu_mode mode, uint64_t va,
 			      enum access acc)
 {
-	unsigned at = (va >> 12) & (TLB_SIZE - 1);
+	unsigned at = tlb_slot(va, acc == ACC_WRITE), other;
 	struct tlb_entry *t = &c->tlbs[mode][at];
 	struct walk w = {0};
 	uint32_t code;
@@ -209,10 +217,15 @@ static struct tlb_entry *fill(struct x86_cpu *c, enum mmu_mode mode, uint64_t va
 	if (!writable)
 		t->prot |= PROT_ROM;
 	set_tags(c, mode, t);
-	c->tlb_used[mode][w.global][at / 64] |= 1ull << (at & 63);
-	c->tlb_used[mode][!w.global][at / 64] &= ~(1ull << (at & 63));
+	note_used(c, mode, at, w.global);
 	if (w.shift > 12)
 		note_large(c, va, w.shift);
+	other = tlb_slot(va, acc != ACC_WRITE);
+	if (c->tlbs[mode][other].va == TLB_NONE &&
+	    t->prot & (acc == ACC_WRITE ? PROT_R | PROT_X : PROT_W)) {
+		c->tlbs[mode][other] = *t;
+		note_used(c, mode, other, w.global);
+	}
 	return t;
 }
 
@@ -223,7 +236,7 @@ static const uint8_t acc_prot[] = {
 static struct tlb_entry *lookup(struct x86_cpu *c, enum mmu_mode mode, uint64_t va,
 				enum access acc)
 {
-	struct tlb_entry *t = &c->tlbs[mode][(va >> 12) & (TLB_SIZE - 1)];
+	struct tlb_entry *t = &c->tlbs[mode][tlb_slot(va, acc == ACC_WRITE)];
 
 	if (likely(t->va == (va & PAGE_MASK)) && likely(t->prot & acc_prot[acc]))
 		return t;

@@ -65,7 +65,7 @@ INLINE void jump_direct(struct x86_cpu *c, const struct insn *i, uint64_t rip)
 			jump_enter(c, i, b, rip);
 			return;
 		} else {
-			const struct tlb_entry *t = tlb_of(c, rip);
+			const struct tlb_entry *t = tlb_of(c, rip, false);
 
 			if (likely(t->tag_exec == (rip & PAGE_MASK)) &&
 			    likely(t->gpa == (b->key >> BLOCK_KEY_BITS & PAGE_MASK))) {

@@ -99,7 +99,7 @@ static bool in_chunks(const struct string *s, uint64_t max)
 static bool chunk_src(const struct string *s, struct chunk *k)
 {
 	uint64_t va = src_linear(s);
-	const struct tlb_entry *t = tlb_of(s->c, va);
+	const struct tlb_entry *t = tlb_of(s->c, va, false);
 
 	if (t->tag_read != (va & PAGE_MASK))
 		return false;
@@ -111,7 +111,7 @@ static bool chunk_src(const struct string *s, struct chunk *k)
 static bool chunk_dst(const struct string *s, struct chunk *k, enum access acc)
 {
 	uint64_t va = dst_linear(s, acc);
-	const struct tlb_entry *t = tlb_of(s->c, va);
+	const struct tlb_entry *t = tlb_of(s->c, va, acc == ACC_WRITE);
 
 	if ((acc == ACC_WRITE ? t->tag_write : t->tag_read) != (va & PAGE_MASK))
 		return false;

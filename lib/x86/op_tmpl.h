@@ -62,9 +62,10 @@ INLINE uint64_t ea_of(struct x86_cpu *c, const struct insn *i, enum ea_class k,
 	return ea_linear(c, i, len, acc);
 }
 
-INLINE struct tlb_entry *tlb_of(struct x86_cpu *c, uint64_t va)
+/* = tlb_at(), in fewer instructions. */
+INLINE struct tlb_entry *tlb_of(struct x86_cpu *c, uint64_t va, bool write)
 {
-	return (struct tlb_entry *)((char *)c->tlb +
+	return (struct tlb_entry *)((char *)(c->tlb + (write ? TLB_WRITE : 0)) +
 				    (va >> (12 - 6) & ((TLB_SIZE - 1) << 6)));
 }
 
@@ -92,7 +93,7 @@ typedef uint64_t unaligned64 __attribute__((aligned(1)));
 	}                                                                          \
 	INLINE uint##bits##_t load##bits(struct x86_cpu *c, uint64_t va)           \
 	{                                                                          \
-		const struct tlb_entry *t = tlb_of(c, va);                         \
+		const struct tlb_entry *t = tlb_of(c, va, false);                  \
                                                                                    \
 		if (likely(((va + bits / 8 - 1) & PAGE_MASK) == t->tag_read))      \
 			return *(const unaligned##bits *)(va + t->addend);         \
@@ -107,7 +108,7 @@ LOAD_SLOW(64)
 /* Host address for writing `len` (constant) bytes at va, NULL: take the slow path. */
 INLINE void *write_ptr(struct x86_cpu *c, uint64_t va, unsigned len)
 {
-	const struct tlb_entry *t = tlb_of(c, va);
+	const struct tlb_entry *t = tlb_of(c, va, true);
 
 	if (likely(((va + len - 1) & PAGE_MASK) == t->tag_write))
 		return (void *)(va + t->addend);

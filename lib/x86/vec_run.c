@@ -181,7 +181,7 @@ SLOW static void store_slow(struct x86_cpu *c, const struct insn *i)
                                                                                   \
 		check(c);                                                         \
 		va = fast_at(c, i, e, ACC_READ);                                  \
-		t = tlb_at(c, va);                                                \
+		t = tlb_at(c, va, false);                                         \
 		if (likely(((va + e->size - 1) & PAGE_MASK) == t->tag_read) &&    \
 		    likely(!(va & e->align)) && likely(!needs_mxcsr(c, e)))       \
 			call_direct(c, i, e, (void *)(va + t->addend));           \
@@ -197,7 +197,7 @@ SLOW static void store_slow(struct x86_cpu *c, const struct insn *i)
                                                                                   \
 		check(c);                                                         \
 		va = fast_at(c, i, e, ACC_WRITE);                                 \
-		t = tlb_at(c, va);                                                \
+		t = tlb_at(c, va, true);                                          \
 		if (likely(((va + e->size - 1) & PAGE_MASK) == t->tag_write) &&   \
 		    likely(!(va & e->align)) && likely(!(e->flags & V_FP))) {     \
 			call_direct(c, i, e, (void *)(va + t->addend));           \

@@ -179,10 +179,16 @@ struct insn {
 #define PAGE_SIZE 4096ull
 #define PAGE_MASK (~(PAGE_SIZE - 1))
 
-#define TLB_BITS 10
-#define TLB_SIZE (1u << TLB_BITS)
+#define TLB_BITS  10
+#define TLB_SIZE  (1u << TLB_BITS)
+/*
+ * A page has its place for reads and execution by its number's low bits, and the one for writes TLB_WRITE
+ * places further: what is copied does not take its copy's place.
+ */
+#define TLB_WRITE (TLB_SIZE / 2)
+#define TLB_SLOTS (TLB_SIZE + TLB_WRITE)
 /* A tag that no page address equals, nor one with a few low bits (alignment, checked at once). */
-#define TLB_NONE 0xfffull
+#define TLB_NONE  0xfffull
 
 /*
  * A translation of one 4 KiB page. tag_* is the virtual page address where that access may use
@@ -373,7 +379,7 @@ struct x86_cpu {
 	uint64_t tlb_large
 		[2][2]; /* first and last large-page address, lower and upper half */
 	/* which entries are filled: with non-global translations, with global ones */
-	uint64_t tlb_used[MMU_MODES][2][TLB_SIZE / 64];
+	uint64_t tlb_used[MMU_MODES][2][TLB_SLOTS / 64];
 	bool tf_armed; /* TF was set when the running instruction began */
 	bool rf_loaded; /* the running instruction loaded RF: it stays for the next one */
 	bool ss_shadow;   /* it loaded SS: no #DB before the next one is done */
@@ -386,7 +392,7 @@ struct x86_cpu {
 	uint64_t jit_room[JIT_SITES];
 	uint64_t jit_known[JIT_SITES / 64]; /* a bit for each room that is not 0 */
 	bool jit_sites_known;
-	struct tlb_entry tlbs[MMU_MODES][TLB_SIZE] __attribute__((aligned(64)));
+	struct tlb_entry tlbs[MMU_MODES][TLB_SLOTS] __attribute__((aligned(64)));
 };
 
 /* From here on time is that; returns what it was. */
@@ -581,16 +587,22 @@ void tlb_forget_sites(struct x86_cpu *c);
 /* Takes the write tags away from the translations of guest-physical page `gpa`. */
 void tlb_protect_code(struct x86_cpu *c, uint64_t gpa);
 
-static inline struct tlb_entry *tlb_at(struct x86_cpu *c, uint64_t va)
+/* The place of va's page for reads and execution; for writes. */
+static inline unsigned tlb_slot(uint64_t va, bool write)
 {
-	return &c->tlb[(va >> 12) & (TLB_SIZE - 1)];
+	return ((va >> 12) & (TLB_SIZE - 1)) + (write ? TLB_WRITE : 0);
+}
+
+static inline struct tlb_entry *tlb_at(struct x86_cpu *c, uint64_t va, bool write)
+{
+	return &c->tlb[tlb_slot(va, write)];
 }
 
 /* Loads and stores at linear address va. A page-crossing access never matches the tag. */
 #define MEM_FAST(bits)                                                              \
 	static inline uint##bits##_t mem_load##bits(struct x86_cpu *c, uint64_t va) \
 	{                                                                           \
-		const struct tlb_entry *t = tlb_at(c, va);                          \
+		const struct tlb_entry *t = tlb_at(c, va, false);                   \
                                                                                     \
 		if (likely(((va + bits / 8 - 1) & PAGE_MASK) == t->tag_read)) {     \
 			uint##bits##_t v;                                           \
@@ -604,7 +616,7 @@ static inline struct tlb_entry *tlb_at(struct x86_cpu *c, uint64_t va)
 	static inline void mem_store##bits(struct x86_cpu *c, uint64_t va,          \
 					   uint##bits##_t v)                        \
 	{                                                                           \
-		const struct tlb_entry *t = tlb_at(c, va);                          \
+		const struct tlb_entry *t = tlb_at(c, va, true);                    \
                                                                                     \
 		if (likely(((va + bits / 8 - 1) & PAGE_MASK) == t->tag_write))      \
 			__builtin_memcpy((void *)(va + t->addend), &v, sizeof(v));  \

@@ -502,7 +502,7 @@ static void x87_op_reg(struct x86_cpu *c, const struct insn *i)
 static void x87_op_load(struct x86_cpu *c, const struct insn *i)
 {
 	uint64_t va = is_live(c) ? ea_linear(c, i, i->sel, ACC_READ) : 0;
-	const struct tlb_entry *t = tlb_at(c, va);
+	const struct tlb_entry *t = tlb_at(c, va, false);
 
 	if (is_live(c) && likely(((va + i->sel - 1) & PAGE_MASK) == t->tag_read))
 		code_call(c, i, (void *)(va + t->addend));
@@ -515,7 +515,7 @@ static void x87_op_load(struct x86_cpu *c, const struct insn *i)
 static void x87_op_store(struct x86_cpu *c, const struct insn *i)
 {
 	uint64_t va = is_live(c) ? ea_linear(c, i, i->sel, ACC_WRITE) : 0;
-	const struct tlb_entry *t = tlb_at(c, va);
+	const struct tlb_entry *t = tlb_at(c, va, true);
 
 	if (!is_live(c) || unlikely(((va + i->sel - 1) & PAGE_MASK) != t->tag_write)) {
 		store_slow(c, i); /* may have lowered c->end: back to the loop */

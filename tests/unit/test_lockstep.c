@@ -357,6 +357,35 @@ static void flushed(void **state)
 	assert_int_equal(r.rip, 0x6000 + 14 + 1);
 }
 
+/* mov $1, %eax lies across the end of the page; its third byte becomes 1, then another page's 2. */
+PROGRAM(crossing,
+	"mov $50, %ecx\n"
+	"1: call crossing + 0xffd\n add %rax, %rdx\n dec %ecx\n jnz 1b\n"
+	"movb $1, 0x101000\n mov $50, %ecx\n"
+	"2: call crossing + 0xffd\n add %rax, %rdx\n dec %ecx\n jnz 2b\n"
+	"movq $0x202003, 0x8000 + 8 * 0x101\n invlpg 0x101000\n mov $50, %ecx\n"
+	"3: call crossing + 0xffd\n add %rax, %rdx\n dec %ecx\n jnz 3b");
+
+static void across_pages(void **state)
+{
+	static const uint8_t insn[] = {0xb8, 1, 0, 0, 0, 0xc3};
+	struct x86_regs r;
+
+	(void)state;
+	LOAD(crossing);
+	memcpy(g.ram + 0x100ffd, insn, 6);
+	memcpy(g.ram + 0x202000, insn + 3, 3);
+	g.ram[0x202000] = 2;
+	start();
+	for (unsigned k = 0; k < 512; k++)
+		put64(0x8000 + 8 * k, ((uint64_t)k << 12) | 3);
+	put64(TABLES + 0x2000, 0x8003);
+	assert_int_equal(guest_run(&g), X86_EXIT_HALT);
+	assert_string_equal(text, "");
+	x86_get_regs(g.cpu, &r);
+	assert_int_equal(r.gpr[X86_RDX], 50 * (3 + 0x30000));
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -367,6 +396,8 @@ int main(void)
 		TEST(an_exception),
 		TEST(flags_of_the_block_before),
 		TEST(interrupted),
+		TEST(across_pages),
+		cmocka_unit_test_setup_teardown(across_pages, setup_alone, teardown),
 		cmocka_unit_test_setup_teardown(flushed, setup_alone, teardown),
 		TEST(dead_flags),
 		TEST(once),

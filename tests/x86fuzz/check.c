@@ -7,7 +7,8 @@
  *             from a TLB, or from struct x86_cpu, where an earlier look-up left it
  *   strings   MOVS and STOS between additions of the same to rdi and rsi, and subtractions
  *   branches  direct, to the code cache; indirect ones by struct jit_target: [r13 + n] behind an addition of
- *             r14 to r13; the epoch of a struct jit_link: [r12] behind a constant in r12
+ *             r14 to r13; the epoch of a struct jit_link or jit_code, the generation of a struct
+ *             codepage: [r12] behind a constant in r12
  *   nothing else: no returns or indirect branches, no system calls, no privileged instructions
  */
 #include "fuzz.h"
@@ -29,7 +30,7 @@ struct follow {
 	enum r14 r14;
 	bool rdi, rsi; /* are the host's addresses */
 	bool target;   /* r13 points to a struct jit_target */
-	bool link;     /* r12 is a constant: where a struct jit_link is */
+	bool link;     /* r12 is a constant: where an epoch or a generation is */
 };
 
 static bool memory_ok(const ZydisDecodedOperandMem *m, unsigned size,
@@ -49,7 +50,7 @@ static bool memory_ok(const ZydisDecodedOperandMem *m, unsigned size,
 	if (m->index == ZYDIS_REGISTER_R14 && m->scale == 1)
 		return r14 == R14_KEPT;
 	if (m->base == ZYDIS_REGISTER_R12 && m->index == ZYDIS_REGISTER_NONE)
-		return f->link && !at && size == 8;
+		return f->link && !at && (size == 8 || (size == 4 && !write));
 	if (m->base == ZYDIS_REGISTER_R13 && m->index == ZYDIS_REGISTER_NONE)
 		return f->target && !write && at >= 0 &&
 		       at + size <= (int64_t)sizeof(struct jit_target);

@@ -221,16 +221,22 @@ static void target_put(struct jit *j, const struct jit_code *code)
 
 /* ---- pages ------------------------------------------------------------------------------------------- */
 
+/* Nothing goes there by itself any more. */
+static void isolate(struct jit *j, struct jit_code *code)
+{
+	struct jit_target *t = target_of(j, code);
+
+	unlink_in(code);
+	for (unsigned n = 0; n < 2; n++) {
+		if (t[n].entry == code->entry)
+			t[n] = NO_TARGET;
+	}
+}
+
 static void page_drop(struct jit *j, struct jit_page *p)
 {
 	for (struct jit_code *code = p->codes; code; code = code->next_of_page) {
-		struct jit_target *t = target_of(j, code);
-
-		unlink_in(code);
-		for (unsigned n = 0; n < 2; n++) {
-			if (t[n].entry == code->entry)
-				t[n] = NO_TARGET;
-		}
+		isolate(j, code);
 		code->b->jit = NULL;
 		code->b->hot = 0;
 	}
@@ -278,10 +284,17 @@ void jit_revalidate(struct jit *j)
 	}
 }
 
-void jit_codes_add(struct jit *j, struct jit_code *code)
+void jit_codes_add(struct jit *j, struct jit_page *p, struct jit_code *code)
 {
 	struct block *b = code->b;
 
+	for (struct jit_code *k = b->crosses ? p->codes : NULL; k;
+	     k = k->next_of_page) {
+		if (k->b->key == b->key && k->b != b)
+			isolate(j, k);
+	}
+	code->next_of_page = p->codes;
+	p->codes = code;
 	code->next_of_block = jit_codes(j, b);
 	b->jit = code;
 	b->jit_epoch = j->epoch;
@@ -313,7 +326,7 @@ static bool may_translate(const struct x86_cpu *c, const struct block *b)
 {
 	unsigned mode = b->key & ((1u << BLOCK_KEY_BITS) - 1);
 
-	return !b->crosses && c->mmu_mode != MMU_USER_AC &&
+	return c->mmu_mode != MMU_USER_AC &&
 	       (mode == BLOCK_64 || mode == BLOCK_32_FLAT);
 }
 
@@ -362,6 +375,7 @@ bool jit_run(struct x86_cpu *c, struct block *b)
 	c->jit_skip = false;
 	if (!code)
 		return false;
+	code->epoch = c->jit_epoch;
 	if (unlikely(c->lockstep != NULL)) {
 		lockstep_run(c, b, code);
 		return true;

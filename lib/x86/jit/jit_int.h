@@ -41,6 +41,8 @@ struct jit_page;
 struct jit_code {
 	struct block *b;
 	uint64_t rip;
+	uint64_t
+		epoch; /* if it crosses pages: while jit_epoch is this, the second is there */
 	uint8_t *entry; /* executable mapping */
 	uint32_t size;  /* bytes of host code */
 	uint8_t mode;   /* enum mmu_mode */
@@ -102,7 +104,8 @@ static inline struct jit_code *jit_codes(const struct jit *j, const struct block
 {
 	return b->jit_epoch == j->epoch ? b->jit : NULL;
 }
-void jit_codes_add(struct jit *j, struct jit_code *code);
+/* A new translation; its block's page has no other any more that was made of other code in a second page. */
+void jit_codes_add(struct jit *j, struct jit_page *p, struct jit_code *code);
 void jit_set_rel(struct jit *j, uint8_t *rel, const uint8_t *target_rx);
 static inline uint8_t *jit_to_rx(const struct jit *j, const uint8_t *rw)
 {

@@ -160,7 +160,7 @@ static uint64_t gpa_of(const struct x86_cpu *c, const uint8_t *p)
 	const uint8_t *page = p - (uintptr_t)p % PAGE_SIZE;
 
 	for (unsigned m = 0; m < MMU_MODES; m++) {
-		for (unsigned n = 0; n < TLB_SIZE; n++) {
+		for (unsigned n = 0; n < TLB_SLOTS; n++) {
 			if (c->tlbs[m][n].va != TLB_NONE && c->tlbs[m][n].host == page)
 				return c->tlbs[m][n].gpa + (uint64_t)(p - page);
 		}

@@ -78,7 +78,7 @@ static bool may_fault(const struct lift *l)
  */
 static unsigned needed_at(struct trans *t, uint64_t rip)
 {
-	const struct tlb_entry *e = tlb_of(t->c, rip);
+	const struct tlb_entry *e = tlb_of(t->c, rip, false);
 	uint64_t page = t->b->key >> BLOCK_KEY_BITS & PAGE_MASK;
 	unsigned off = rip & ~PAGE_MASK, need = LF_ALL, res = 0;
 
@@ -274,6 +274,8 @@ static struct jit_code *translate(struct trans *t)
 	t->e.p = start;
 	t->flags = FL_AT_MEM;
 	t->x87 = t->at_a = -1;
+	if (t->b->crosses && !t->c->lockstep) /* there the interpreter ran it before */
+		jt_second_page(t);
 	jt_count_enter(t);
 	jt_fp_check(t, 0);
 	for (unsigned n = 0; n <= t->b->n; n++) {
@@ -310,9 +312,7 @@ static struct jit_code *translate_block(struct jit *j, struct block *b, bool sol
 	t.code->solo = solo;
 	if (!translate(&t))
 		return NULL;
-	jit_codes_add(j, t.code);
-	t.code->next_of_page = page->codes;
-	page->codes = t.code;
+	jit_codes_add(j, page, t.code);
 	j->n_codes++;
 	return t.code;
 }

@@ -13,6 +13,29 @@ void jt_interp(struct trans *t, unsigned n)
 	e_call_to(t->j, &t->e, t->j->interp);
 }
 
+/*
+ * The block's second page must be the one that it was made of: looked up since TLB entries were cleared, which
+ * jit_run() notes, and not written. Else C looks for the block anew.
+ */
+void jt_second_page(struct trans *t)
+{
+	struct emit *e = &t->e;
+	uint8_t *old, *good;
+
+	e_imm(e, T_B, (uint64_t)(uintptr_t)&t->code->epoch);
+	e_load(e, 8, T_C, CPU_OFF(jit_epoch));
+	e_rm(e, 8, 0x39, T_C, rm_mem(T_B, H_SP, 0));
+	old = e_jcc(e, CC_NZ);
+	e_imm(e, T_B, (uint64_t)(uintptr_t)&t->b->cp2->gen);
+	e_rm(e, 4, 0x81, 7, rm_mem(T_B, H_SP, 0)); /* cmp */
+	e32(e, t->b->gen2);
+	good = e_jcc(e, CC_Z);
+	e_patch(old, e->p);
+	e_imm(e, T_B, t->rip);
+	e_jmp_to(t->j, e, t->j->leave);
+	e_patch(good, e->p);
+}
+
 /* cmp [c + off], v */
 static void put_cmp_cpu(struct trans *t, int32_t off, uint64_t v)
 {

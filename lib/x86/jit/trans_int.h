@@ -181,6 +181,7 @@ void jt_interp(struct trans *t, unsigned n);
  * Goes on at `rip` from instruction n; flags are in c->st as far as anybody asks. A jump backwards,
  * or to another page, looks whether something waits: so no circle goes without.
  */
+void jt_second_page(struct trans *t);
 void jt_exit(struct trans *t, uint64_t rip, unsigned n, bool solo);
 void jt_jcc(struct trans *t, unsigned n);
 /* The target of a branch into T_B, and going there. */

@@ -219,15 +219,21 @@ static void put_tlb_index(struct trans *t)
 	e_alu_imm(e, 4, 4, rm_reg(T_B), (TLB_SIZE - 1) << 6);
 }
 
+/* The first place for such accesses. */
+static int32_t tlb_places(const struct trans *t, bool write)
+{
+	return t->tlb + (write ? (int32_t)(TLB_WRITE * sizeof(struct tlb_entry)) : 0);
+}
+
 /* ZF: the page of T_C, which is changed, is the one at T_B, and may be accessed directly. */
 static void put_tlb_tag(struct trans *t, bool write, unsigned align)
 {
 	struct emit *e = &t->e;
-	int32_t tag = t->tlb + (int32_t)(write ? offsetof(struct tlb_entry, tag_write)
-					       : offsetof(struct tlb_entry, tag_read));
+	int32_t tag = write ? (int32_t)offsetof(struct tlb_entry, tag_write)
+			    : (int32_t)offsetof(struct tlb_entry, tag_read);
 
 	e_alu_imm(e, 8, 4, rm_reg(T_C), -4096 | (int32_t)align);
-	e_rm(e, 8, 0x3b, T_C, rm_cpu_index(T_B, tag));
+	e_rm(e, 8, 0x3b, T_C, rm_cpu_index(T_B, tlb_places(t, write) + tag));
 }
 
 /*
@@ -244,9 +250,10 @@ static void put_tlb_compare(struct trans *t, unsigned size, bool write, unsigned
 	put_tlb_tag(t, write, align);
 }
 
-static struct host_rm addend_at(const struct trans *t)
+static struct host_rm addend_at(const struct trans *t, bool write)
 {
-	return rm_cpu_index(T_B, t->tlb + (int32_t)offsetof(struct tlb_entry, addend));
+	return rm_cpu_index(T_B, tlb_places(t, write) +
+					 (int32_t)offsetof(struct tlb_entry, addend));
 }
 
 /* ---- sites --------------------------------------------------------------------------------------------- */
@@ -309,7 +316,7 @@ void jt_site_fill(struct trans *t, const struct side *s)
 	e_mov(e, 8, T_C, T_A);
 	e_alu_imm(e, 8, 4, rm_reg(T_C), -(int32_t)PAGE_SIZE);
 	e_store(e, 8, T_C, page_at(s->site));
-	e_rm(e, 8, 0x8b, T_C, addend_at(t));
+	e_rm(e, 8, 0x8b, T_C, addend_at(t, s->write));
 	e_store(e, 8, T_C, kept_addend(s->site));
 	e_rm(e, 8, 0xc7, 0, rm_cpu(room_at(s->site)));
 	e32(e, (uint32_t)PAGE_SIZE - s->size + 1);
@@ -354,7 +361,7 @@ static struct mem_op put_probe(struct trans *t, unsigned n, unsigned size, bool 
 	} else {
 		put_tlb_compare(t, size, write, align);
 		a.s = jt_side_add(t, SIDE_INTERP, e_jcc(&t->e, CC_NZ), n);
-		e_rm(&t->e, 8, 0x03, T_A, addend_at(t));
+		e_rm(&t->e, 8, 0x03, T_A, addend_at(t, write));
 	}
 	t->at_a = -1;
 	return a;
@@ -404,7 +411,7 @@ static struct mem_op put_group_probe(struct trans *t, unsigned g, unsigned n)
 		put_tlb_compare(t, size, p->write, 0);
 		a.s = jt_side_add(t, single ? SIDE_INTERP : SIDE_SOLO, e_jcc(e, CC_NZ),
 				  n);
-		e_rm(e, 8, 0x8b, T_A, addend_at(t));
+		e_rm(e, 8, 0x8b, T_A, addend_at(t, p->write));
 	}
 	t->at_a = (int8_t)g;
 	if (single)
@@ -546,7 +553,7 @@ static struct side *put_string_probe(struct trans *t, unsigned n, unsigned reg,
 		e_lea(e, 8, T_C, T_A, H_SP, 0, l->size - 1);
 	put_tlb_tag(t, write, 0);
 	s = jt_side_add(t, SIDE_INTERP, e_jcc(e, CC_NZ), n);
-	e_rm(e, 8, 0x8b, T_A, addend_at(t));
+	e_rm(e, 8, 0x8b, T_A, addend_at(t, write));
 	return s;
 }
 
